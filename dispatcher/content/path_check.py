@@ -93,12 +93,13 @@ def _names_own_hosts(text: str, hosts: LinkHosts) -> bool:
     """Whether a text, with any other text around it, can only be a link to an own host, or none. False means unknown."""
     if text.isascii() and "http" in text[:4].lower():
         return _is_own(text, hosts)
-    return "://" not in (text := as_read(text)) and all(
+    return not _SLASHES.search(text := as_read(text)) and all(
         is_within(name, hosts.own) or not (name.startswith("www.") or has_top_level_domain(name) or is_within(name, hosts.partners))
         for name in names_in(text)
     )
 
 
+_SLASHES = re.compile(r"[/\\]{2}|:[/\\]")
 _HTTPS_HOST = re.compile(
     r"https://[A-Za-z0-9.-]+(?::[0-9]+)?/[^\s<>\"']*\Z", re.IGNORECASE
 )  # a text after it cannot change its host
@@ -168,7 +169,7 @@ def precheck(template: MailTemplate, requirements: ContentRequirements, roles: G
 
 
 _NO_HOSTS = LinkHosts(frozenset())
-_GOES_ON = re.compile(r"[\w-]|\.[\w-]")  # a host that ends in a value before could go on so
+_GOES_ON = re.compile(r"[\w-]|\.[\w-]|:?[/\\]{2}|:[/\\]")  # a host or scheme that ends in a value before could go on so
 _CLOSES = re.compile(r"[.,;:!?)]*(?:[\s<>\"']|\Z)")  # and a link in the value before ends here
 _ENDS_OPEN = re.compile(r"[\w.\\/@-]\Z")  # a host that goes on in the value could begin so
 _LAST_LINK = re.compile(r"https?:\S*\Z", re.IGNORECASE)
@@ -183,7 +184,7 @@ def _has_safe_edges(text: TextTemplate) -> bool:
     for place, literal in enumerate(map(as_read, text.literals)):
         if place < last and not _LAST_LINK.search(literal) and (_ENDS_OPEN.search(literal) or (place and not literal)):
             return False
-        if place and (_GOES_ON.match(literal) or literal.lstrip("htpsHTPS").startswith((":", "//"))):
+        if place and _GOES_ON.match(literal):
             return False
     return True
 

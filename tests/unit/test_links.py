@@ -82,6 +82,58 @@ def test_a_link_in_a_value_is_a_link(template: Template, channel: Channel) -> No
         assert refusal(template, request) == (ReasonCode.CONTENT_GUARD, "link_host")
 
 
+PARTNERS_LINKS = """
+    www.partner.example/?u=42|partner.example/?u=42|PARTNER.example/?u=42|https:/partner.example/?u=42|//partner.example/?u=42
+    ftp://partner.example/?u=42|intent://partner.example/?u=42#x|https：//partner.example/?u=42|http\\\\partner.example/?u=42
+    https:\u200b//part\u00adner.example/?u=42|ht\u00adtps://partner.example/?u=42|partner。example/?u=42|ｐartner.example/?u=42
+    partner.example./?u=42|https://bank.example@partner.example/?u=42|partner.ex\u2060ample:443/?u=42|part\ufe0fner.example/?u=42
+"""
+FOREIGN_LINKS = """
+    www.tracker.test|tracker.com/x|ftp://tracker.test/x|//tracker.test|bank.example.tracker.be/x|https:\u200b//tracker.example/o
+    www.tracker\u2024test/x
+"""
+NO_LINKS = """
+    Booking.com|en/of 12.000|s.v.p./n.v.t.|info@partner.example|1.250,50|partner.example|www.bank.example/a?b=c|bank.example/c-5.
+    M.Janssens/P.Peeters|31.12.2026|https://bank.example/x?to=a.be/c
+"""
+
+
+def links(lines: str) -> list[str]:
+    return [text.strip(" \n") for line in lines.split("\n") for text in line.split("|") if text.strip(" \n")]
+
+
+@pytest.mark.parametrize("channel", [Channel.EMAIL, Channel.SMS, Channel.PUSH])
+@pytest.mark.parametrize(
+    ("link", "check_name"),
+    [*((each, "link_leak") for each in links(PARTNERS_LINKS)), *((each, "link_host") for each in links(FOREIGN_LINKS))],
+)
+def test_a_link_needs_no_scheme_to_be_one(template: Template, channel: Channel, link: str, check_name: str) -> None:
+    assert template.render(request_with(channel, hobby="zeil", offer_url="https://bank.example/x"))
+    request = request_with(channel, hobby=f"zeil {link}", offer_url="https://bank.example/x")
+    assert refusal(template, request) == (ReasonCode.CONTENT_GUARD, check_name)
+
+
+@pytest.mark.parametrize("channel", [Channel.EMAIL, Channel.SMS, Channel.PUSH])
+@pytest.mark.parametrize("text", links(NO_LINKS))
+def test_a_name_or_number_with_dots_is_no_link(template: Template, channel: Channel, text: str) -> None:
+    for _ in range(2):
+        assert template.render(request_with(channel, hobby=f"zeil {text}", offer_url="https://bank.example/x"))
+
+
+def test_a_link_of_text_and_value_is_refused(tmp_path: Path) -> None:
+    files = own_offer(small_folder())
+    branch = "{% if hobby == 'tracker' %}{{ hobby }}.example/c-5{% endif %}"
+    files["hello/nl/email.txt"] += f"\n{{% if mode == 'tailored' %}}{branch}{{% endif %}}"
+    template = load(write(tmp_path, files), lambda: 1.0)["hello"]
+    request = request_with(Channel.EMAIL, offer_url="https://bank.example/x")
+    assert template.render(request)
+    for _ in range(2):
+        assert refusal(template, replace(request, data={**request.data, "hobby": "tracker"})) == (
+            ReasonCode.CONTENT_GUARD,
+            "link_host",
+        )
+
+
 CAPITALS = "HTTPS://partner.example/?customer=42"
 
 
@@ -232,6 +284,29 @@ def test_a_link_inside_a_text_is_compared_too() -> None:
     with pytest.raises(BadInput) as caught:
         campaign([TRAIN] * 3, partners=[f"Trains, {TRAIN}/{n}" for n in range(3)])
     assert [(error.line, error.field) for error in caught.value.faults] == [(2, "data.partner"), (3, "data.partner")]
+
+
+HIDDEN = """
+    https:\u200b//train.example/r/|ht\u00adtps://train.example/r/|www.train.example/r/|train.example/r/|https:/train.example/r/
+    tr–ain.example/|//train.example/r/|ftp://train.example/r/|intent://train.example/r/|https：//train.example/r/
+    train.example./r/|see TRAIN.example/
+"""
+
+
+@pytest.mark.parametrize("link", links(HIDDEN))
+def test_a_partners_link_is_compared_as_it_is_read(link: str) -> None:
+    policy = shipped().replace('"train.example" = []', '"train.example" = [], "tr-ain.example" = []')
+    assert len(campaign([TRAIN] * 3, policy, partners=[f"Gent {link}c-2"] * 3)) == 3
+    with pytest.raises(BadInput) as caught:
+        campaign([TRAIN] * 3, policy, partners=[f"Gent {link}c-{n}" for n in range(3)])
+    assert [error.line for error in caught.value.faults] == [2, 3]
+    with pytest.raises(BadInput):
+        trigger(offer_url=TRAIN, partner=f"Gent {link.replace('–', '')}c-2")
+
+
+def test_the_name_of_a_partners_host_is_no_link() -> None:
+    assert len(campaign([TRAIN] * 3, partners=["Train.example", "www.train.example", "Train"])) == 3
+    assert trigger(offer_url=TRAIN, partner="Train.example")
 
 
 @pytest.mark.parametrize("channel", Channel)
