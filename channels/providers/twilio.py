@@ -475,7 +475,8 @@ def parse_inbound(url: str, body: bytes, signature: str, auth_token: str, algori
     if not sid or not sender:
         raise BadPayload("no MessageSid or From")
     address = sender.removeprefix("whatsapp:")
-    return InboundText(sid, _channel(sender), address, form.get("Body", ""), form.get("OptOutType"), form.get("ButtonPayload"))
+    opt_out = form.get("OptOutType", "").strip().upper() or None
+    return InboundText(sid, _channel(sender), address, form.get("Body", ""), opt_out, form.get("ButtonPayload"))
 
 
 class _FormFields(dict[str, list[str]]):

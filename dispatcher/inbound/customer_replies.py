@@ -93,12 +93,21 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
 
 
 def _meaning(message: InboundText, policy: Policy) -> ReplyMeaning:
-    """Use the provider's reading if there is one. Otherwise classify the button that was pressed, then the text."""
-    if message.opt_out in PROVIDERS_READING:
-        return ReplyMeaning(message.opt_out.lower())
+    """What a message asks for: by the provider's reading, the button that was pressed, or the text.
+
+    A STOP in any of them counts. Otherwise the first that is clear does, but no START where the text holds a no.
+    """
     own_names = {name for entity in policy.entities.values() for name in entity.names.values()}
     readings = [opt_out_keywords.classify(text, own_names) for text in (message.button, message.text) if text]
-    return next((reading for reading in readings if reading is not ReplyMeaning.UNCLEAR), ReplyMeaning.UNCLEAR)
+    provider = (message.opt_out or "").strip().upper()
+    if provider in PROVIDERS_READING:
+        readings.insert(0, ReplyMeaning(provider.lower()))
+    if ReplyMeaning.STOP in readings:
+        return ReplyMeaning.STOP
+    meaning = next((reading for reading in readings if reading is not ReplyMeaning.UNCLEAR), ReplyMeaning.UNCLEAR)
+    if meaning is ReplyMeaning.START and any(opt_out_keywords.holds_no(text) for text in (message.button, message.text) if text):
+        return ReplyMeaning.UNCLEAR
+    return meaning
 
 
 def _may_be_opt_out(message: InboundText) -> bool:

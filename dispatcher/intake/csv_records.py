@@ -12,6 +12,7 @@ from typing import TextIO
 from dispatcher.domain.notation import trim
 
 ROW_LENGTH_MAX = 256 * 1024
+LONG_LINE_MAX = 16 * 1024 * 1024
 TOO_LONG = f"is longer than {ROW_LENGTH_MAX} characters"
 # Unicode and ASCII have more ends of lines than CSV (UAX 14, class BK and NL; str.splitlines). Some programs write them.
 _OTHER_ENDS = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -20,15 +21,23 @@ _NOT_CLOSED = "opens a quote that is not closed"
 csv.field_size_limit(2 * ROW_LENGTH_MAX)
 
 
-def read_lines(file: TextIO) -> Iterator[tuple[int, str | None]]:
-    """The lines of a file with their numbers; None for one that is too long."""
+class LongLine(str):
+    """A line that is too long for a row, up to LONG_LINE_MAX: only opt-outs are read from it."""
+
+    __slots__ = ()
+
+
+def read_lines(file: TextIO) -> Iterator[tuple[int, str]]:
+    """The lines of a file with their numbers; a `LongLine` for one that is too long."""
     line = 0
     while text := file.readline(ROW_LENGTH_MAX):
         line += 1
-        is_too_long = len(text) == ROW_LENGTH_MAX and not text.endswith(("\n", "\r"))
-        while is_too_long and text and not text.endswith(("\n", "\r")):
-            text = file.readline(ROW_LENGTH_MAX)
-        yield line, None if is_too_long else text
+        if len(text) == ROW_LENGTH_MAX and not text.endswith(("\n", "\r")):
+            text = LongLine(text + file.readline(LONG_LINE_MAX - ROW_LENGTH_MAX))
+            rest: str = text
+            while rest and not rest.endswith(("\n", "\r")):
+                rest = file.readline(ROW_LENGTH_MAX)
+        yield line, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +57,25 @@ class CsvRecords:
     reading goes on with the next line.
     """
 
-    def __init__(self, lines: Iterator[tuple[int, str | None]], delimiter: str, widths: tuple[int, int], lines_max: int) -> None:
+    def __init__(self, lines: Iterator[tuple[int, str]], delimiter: str, widths: tuple[int, int], lines_max: int) -> None:
         self._lines = lines
         self._delimiter = delimiter
         self._width, self._width_max = widths  # without and with the columns that have no name
         self._lines_max = lines_max
-        self._again: deque[tuple[int, str | None]] = deque()
+        self._again: deque[tuple[int, str]] = deque()
 
     def __iter__(self) -> Iterator[CsvRecord]:
         while (first := self._next()) is not None:
             line, text = first
-            if text is None:
-                yield CsvRecord(line, [], TOO_LONG)
+            if isinstance(text, LongLine):
+                yield CsvRecord(line, [cell.strip('"') for cell in text.rstrip(_ENDS).split(self._delimiter)], TOO_LONG)
             elif text.count(self._delimiter) >= self._width_max and _OTHER_ENDS.search(text):
                 # several rows: read as one, the first would be given cells of the others
                 self._again.extendleft((line, part) for part in reversed(_OTHER_ENDS.split(text)) if trim(part))
             else:
                 yield self._record(line, text)
 
-    def _next(self) -> tuple[int, str | None] | None:
+    def _next(self) -> tuple[int, str] | None:
         return self._again.popleft() if self._again else next(self._lines, None)
 
     def _record(self, line: int, text: str) -> CsvRecord:
@@ -81,7 +90,7 @@ class CsvRecords:
                 if "unexpected end of data" not in str(error):  # that one says that a quote is open
                     return self._broken(line, taken, f"is not CSV: {error}")
             following = self._next()
-            more = following[1] if following else None
+            more = following[1] if following and not isinstance(following[1], LongLine) else None
             reason = self._why_not(more, taken)
             if more is None or reason is not None:
                 if following is not None:

@@ -6,8 +6,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
+
+from pydantic_core import from_json
 
 REPEATED = "occurs twice in one object"
 READINGS_MAX = 20
@@ -43,6 +46,39 @@ def all_readings(text: str) -> tuple[Any, ...]:
     json.loads(text, object_pairs_hook=count)
     places = range(-1, min(most, READINGS_MAX) - 1)
     return tuple(json.loads(text, object_pairs_hook=partial(_with_values_at, place)) for place in places)
+
+
+_ENDS = ("", "}", "}}", '"}', '"}}')  # what may be missing at the end of a line
+
+
+def readings_of(text: str) -> tuple[dict[str, Any], ...]:
+    """The objects that can be read from a line that is not one JSON object: cut short, in a list, or with something after it."""
+    text = text.replace("\0", "").strip(" \t\r\n,;\ufeff\u200b")
+    text = re.sub(r",\s*(?=[}\]])", "", text)
+    for end in _ENDS:
+        try:
+            readings = all_readings(text + end)
+        except (ValueError, RecursionError):
+            continue
+        return tuple(
+            each for value in readings for each in (value if isinstance(value, list) else (value,)) if isinstance(each, dict)
+        )
+    return _leading_objects(text)
+
+
+def _leading_objects(text: str) -> tuple[dict[str, Any], ...]:
+    """The objects with which a text begins, and of the last one as much as is there."""
+    decoder, place = json.JSONDecoder(strict=False), 0
+    found: list[Any] = []
+    try:
+        while place < len(text) and len(found) < READINGS_MAX:
+            value, place = decoder.raw_decode(text, place)
+            found.append(value)
+            place += len(text[place:]) - len(text[place:].lstrip(" \t,;"))
+    except (ValueError, RecursionError):
+        with suppress(ValueError):
+            found.append(from_json(text[place:], allow_partial=True))
+    return tuple(each for each in found if isinstance(each, dict))
 
 
 def _with_values_at(place: int, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

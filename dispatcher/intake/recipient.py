@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import date, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeAlias
@@ -16,15 +15,14 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
 )
 
 from dispatcher.domain import addresses
-from dispatcher.domain.notation import placeholder, trim, truth
-from dispatcher.domain.preferences import Change, changes
-from dispatcher.domain.recipient import LANGUAGES, Device
+from dispatcher.domain.notation import placeholder
+from dispatcher.domain.preferences import changes
+from dispatcher.domain.recipient import Device
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.ledger.consent.recipients import Recipient
 
@@ -183,65 +181,6 @@ def _recipient(row: RecipientForm) -> Recipient:
         changes=changes(_given(row.offers), _given(row.channels), row.object_marketing, row.object_profiling),
         said_at=row.said_at,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedOptOuts:
-    """The opt-outs in a row that is refused otherwise. `person` and `language` are None where those of the row are not valid."""
-
-    id: str
-    changes: tuple[Change, ...]
-    person: str | None = None
-    language: str | None = None
-
-
-_ID = TypeAdapter(Identifier)
-_PERSONS = ("customer", "former", "platform_user", "prospect")
-
-
-def opt_outs_in(readings: Sequence[Mapping[str, Any]]) -> RefusedOptOuts | None:
-    """The opt-outs in plain data of which other parts may be wrong; None where the id cannot be read, or there is none.
-
-    Of several readings of one row each opt-out counts, because a message too few is the smaller harm. Truth values count in the
-    spellings of all files.
-    """
-    ids = {recipient_id for data in readings if (recipient_id := _id(data.get("id")))}
-    if len(ids) != 1:
-        return None
-    refused = tuple(dict.fromkeys(change for data in readings for change in _opt_outs(data)))
-    if not refused:
-        return None
-    person, language = readings[0].get("person"), readings[0].get("language")
-    return RefusedOptOuts(ids.pop(), refused, person if person in _PERSONS else None, language if language in LANGUAGES else None)
-
-
-def _id(value: Any) -> str | None:
-    try:
-        return _ID.validate_python(trim(value) if isinstance(value, str) else value, strict=True)
-    except ValidationError:
-        return None
-
-
-def _opt_outs(data: Mapping[str, Any]) -> tuple[Change, ...]:
-    offers, channels = _block(data, "offers"), _block(data, "channels")
-    return changes(
-        {name: "none" for name in OffersBlock.model_fields if trim(str(offers.get(name, ""))).casefold() == "none"},
-        {name: False for name in ChannelsBlock.model_fields if _truth(channels.get(name)) is False},
-        _truth(data.get("object_marketing")) or None,
-        _truth(data.get("object_profiling")) or None,
-    )
-
-
-def _block(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    block = data.get(name)
-    return {key: value for key, value in block.items() if value is not None} if isinstance(block, dict) else {}
-
-
-def _truth(value: Any) -> bool | None:
-    try:
-        return truth(value) if isinstance(value, str) else value if isinstance(value, bool) else None
-    except ValueError:
-        return None
 
 
 def _given(block: BaseModel | None) -> dict[str, Any]:

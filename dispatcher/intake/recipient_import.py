@@ -25,10 +25,9 @@ from dispatcher.intake.recipient import (
     ChannelsBlock,
     OffersBlock,
     RecipientForm,
-    RefusedOptOuts,
-    opt_outs_in,
     parse,
 )
+from dispatcher.intake.refused_opt_outs import RefusedOptOuts, opt_outs_in
 from dispatcher.intake.rows import Cell, Columns, SourceRow, UnreadableRow, read_rows
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent.recipients import Recipient, record_opt_outs, upsert
@@ -153,6 +152,7 @@ def _nested(reading: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(place, dict):
                 place[name] = value
         elif block in {"offers", "channels"} and isinstance(value, str):
+            data[block] = value  # "none" is an opt-out of all, and no JSON
             with suppress(ValueError):
                 data[block] = from_json(value)
         else:

@@ -24,9 +24,9 @@ from pydantic_core import from_json
 
 from dispatcher.domain.notation import Notation, is_misread, trim
 from dispatcher.domain.spelling import did_you_mean
-from dispatcher.intake.csv_records import TOO_LONG, CsvRecords, read_lines
+from dispatcher.intake.csv_records import TOO_LONG, CsvRecords, LongLine, read_lines
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.intake.json_names import REPEATED, all_readings, may_repeat_names, repeated_name
+from dispatcher.intake.json_names import REPEATED, all_readings, may_repeat_names, readings_of, repeated_name
 from dispatcher.intake.workbook import BadWorkbook, workbook_rows
 from dispatcher.policy import FileRules
 
@@ -113,7 +113,7 @@ def read_header(path: Path) -> list[str]:
                 return next((texts for _, texts in workbook_rows(raw) if any(map(trim, texts))), [])
             lines = read_lines(TextIOWrapper(raw, encoding=_encoding(raw, kind), errors="surrogateescape", newline=""))
             delimiter, _, first = _header_line(lines)
-            return next(csv.reader([first], delimiter=delimiter), []) if first else []
+            return next(csv.reader([first], delimiter=delimiter), []) if first and not isinstance(first, LongLine) else []
     except (OSError, UnicodeError, BadWorkbook):
         return []  # `read_rows` says what is wrong
 
@@ -178,12 +178,13 @@ def _unreadable(text: str) -> str | None:
 
 def _jsonl(file: TextIO, skip: int) -> Iterator[SourceRow | UnreadableRow]:
     for line, text in read_lines(file):
-        if text is not None and not text.strip():
+        if not text.strip():
             continue
         if skip > 0:
             skip -= 1
         else:
-            yield UnreadableRow(line, "", TOO_LONG) if text is None else _json_row(line, text)
+            is_long = isinstance(text, LongLine)
+            yield UnreadableRow(line, "", TOO_LONG, readings=readings_of(text)) if is_long else _json_row(line, text)
 
 
 def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
@@ -196,7 +197,7 @@ def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
     if reason is None and "\\u" in text:  # what is escaped is seen only now
         reason = _unreadable(json.dumps(data, ensure_ascii=False))
     if not isinstance(data, dict):
-        return UnreadableRow(line, "", reason or "is not a JSON object", row=text.strip())
+        return UnreadableRow(line, "", reason or "is not a JSON object", row=text.strip(), readings=readings_of(text))
     repeated = repeated_name(text) if may_repeat_names(text, data) else None
     if reason is None and repeated is None:
         return SourceRow(line, data)
@@ -210,7 +211,7 @@ def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
 def _csv(file: TextIO, path: Path, columns: Columns, rules: FileRules, skip: int) -> Iterator[SourceRow | UnreadableRow]:
     lines = read_lines(file)
     delimiter, line, first = _header_line(lines)
-    if first is None:
+    if isinstance(first, LongLine):
         raise _bad(path, line, "", f"the line that names the columns {TOO_LONG}")
     header = _Header(path, line, next(csv.reader([first], delimiter=delimiter), []), columns)
     notation = Notation.POINT if delimiter == "," else Notation.LOCAL
@@ -223,21 +224,22 @@ def _csv(file: TextIO, path: Path, columns: Columns, rules: FileRules, skip: int
             yield header.row(record.line, record.cells, notation)
         else:
             readings = header.readings(record.cells)
-            yield UnreadableRow(record.line, "", record.reason, row=record.cells or None, readings=readings)
+            row = record.cells if record.reason != TOO_LONG else None
+            yield UnreadableRow(record.line, "", record.reason, row=row, readings=readings)
 
 
-def _header_line(lines: Iterator[tuple[int, str | None]]) -> tuple[str, int, str | None]:
+def _header_line(lines: Iterator[tuple[int, str]]) -> tuple[str, int, str]:
     """The delimiter, and the line that names the columns, with its number; None for one that is too long."""
     line, first = _first_line(lines)
     if first and (mark := _SEPARATOR_LINE.fullmatch(first.strip("\r\n\ufeff"))):
         line, first = _first_line(lines)
         return mark[1], line, first
-    return _delimiter(first or ""), line, first
+    return _delimiter(first), line, first
 
 
-def _first_line(lines: Iterator[tuple[int, str | None]]) -> tuple[int, str | None]:
+def _first_line(lines: Iterator[tuple[int, str]]) -> tuple[int, str]:
     """The first line that is not blank."""
-    return next(((line, text) for line, text in lines if text is None or trim(text)), (1, ""))
+    return next(((line, text) for line, text in lines if trim(text)), (1, ""))
 
 
 def _delimiter(header: str) -> str:
@@ -315,6 +317,10 @@ class _Header:
             return ()
         texts = [_as_cp1252(text) for text in texts]
         from_left = dict(zip(self.names, texts, strict=False))
+        if not any(map(trim, texts[1:])):  # a whole row in one cell: in quotes, or with another delimiter than the header
+            rows = (next(csv.reader([texts[0]], delimiter=each, quoting=csv.QUOTE_NONE), []) for each in DELIMITERS)
+            inner = [dict(zip(self.names, (cell.strip('"') for cell in cells), strict=False)) for cells in rows if len(cells) > 1]
+            return from_left, *inner
         if len(texts) <= len(self.names):
             return (from_left,)
         names = [*self.names, *[""] * (self.width - len(self.names))]

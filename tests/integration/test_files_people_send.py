@@ -125,10 +125,88 @@ def test_opt_outs_of_bad_json_rows_count(ledger: Connection, take: Import) -> No
         {"id": "c-6", "channels": [False], "offers": "none"},
     ]
     result = take("\n".join(map(json.dumps, rows)), "people.jsonl")
-    assert (result.rejected, result.opt_outs, result.rows) == (6, 3, 6)
+    assert (result.rejected, result.opt_outs, result.rows) == (6, 4, 6)
+    assert off(ledger, "c-6") == {f"offer:{name}" for name in ("own", "partner", "kate")} | {
+        f"channel:{name}" for name in ("email", "push", "sms_whatsapp")
+    }
     assert off(ledger, "c-1") == {"channel:email"}
     assert off(ledger, "c-2") == {"channel:push", "objection:profiling"}
     assert off(ledger, "c-3") == {"offer:own"}
+
+
+EMAIL_OFF, ALL_OFFERS_OFF = {"channel:email"}, {f"offer:{name}" for name in ("own", "partner", "kate")}
+BAD_JSON = {
+    '{"id": 7001, "channels": {"email": false}}': EMAIL_OFF,
+    '{"id": 7001.0, "channels": {"email": false}}': EMAIL_OFF,
+    '{"id": "7001", "channels": {"email": false}},': EMAIL_OFF,
+    '[{"id": "7001", "channels": {"email": false}}]': EMAIL_OFF,
+    '{"id": "7001", "channels": {"email": false}': EMAIL_OFF,
+    '{"id": "7001", "channels": {"email": false': EMAIL_OFF,
+    '{"id": "7001", "channels": {"email": false}, "profile": {"identity": {"first_na': EMAIL_OFF,
+    '{"id": "7001", "channels": {"email": false,},}': EMAIL_OFF,
+    '{"id": "7001", "channels": {"email": false}, "x": NaN}': EMAIL_OFF,
+    '{"id": "7001", "channels": {"email": false}} # left the bank': EMAIL_OFF,
+    '{"id": "7001", "Channels": {"Email": false}}': EMAIL_OFF,
+    '{"ID": "7001", "channels.email": false}': EMAIL_OFF,
+    '{"id": "7001", "channels": {"email": 0}}': EMAIL_OFF,
+    '{"id": "7001", "channels": {"email": "non."}}': EMAIL_OFF,
+    '{"id": "7001\\u0000", "channels": {"email": "nee\\u0000"}}': EMAIL_OFF,
+    '{"id": "7001", "object_marketing": 1}': {"objection:marketing"},
+    '{"id": "7001", "offers": "none"}': ALL_OFFERS_OFF,
+    '{"id": "7001", "offers": {"own": false}}': {"offer:own"},
+    '{"id": "7001", "person": "customer", "language": "nl", "profile": {"identity": {"x": "' + "a" * 300_000 + '"}},'
+    ' "channels": {"email": false}}': EMAIL_OFF,
+    '{"id": "7001", "channels": {"email": 1, "push": "perhaps", "sms_whatsapp": null}, "object_marketing": 0}': set(),
+    '{"id": true, "channels": {"email": false}}': set(),
+    '{"id": "7001", "channels": {"email": false}} {"id": "7002"}': set(),
+}
+
+
+@pytest.mark.parametrize("row", BAD_JSON, ids=range(len(BAD_JSON)))
+def test_a_readable_opt_out_of_a_bad_json_row_counts(ledger: Connection, take: Import, row: str) -> None:
+    result = take(f"{row}\n", "people.jsonl")
+    assert (result.new, result.rejected, result.opt_outs) == (0, 1, bool(BAD_JSON[row]))
+    assert (off(ledger, "7001") if BAD_JSON[row] else set()) == BAD_JSON[row]
+
+
+@pytest.mark.parametrize(
+    "word", ["off", "uit", "aus", "n", "N", "F", "nee", "non.", "'false", "0.0", "0,0", "niet", "geen", "nee\x00", "none"]
+)
+def test_what_is_clearly_a_no_in_a_refused_row_counts(ledger: Connection, take: Import, word: str) -> None:
+    header = "id,person,language,channels.email,offers.own,email"
+    result = take(f'{header}\nc-1\0,customer,nl,"{word}","{word}",no address\n', "people.csv")
+    assert (result.rejected, result.opt_outs) == (1, 1)
+    assert off(ledger, "c-1") == {"channel:email", "offer:own"}
+
+
+@pytest.mark.parametrize("word", ["x", "J", "Y", "on", "1.0", "ja", "✓"])
+def test_what_is_clearly_an_objection_counts(ledger: Connection, take: Import, word: str) -> None:
+    result = take(f"id,person,language,object_marketing,email\nc-1,customer,nl,{word},no address\n", "people.csv")
+    assert (result.rejected, result.opt_outs) == (1, 1)
+    assert off(ledger, "c-1") == {"objection:marketing"}
+
+
+@pytest.mark.parametrize("word", ["perhaps", "?", "tailored", "2", "x"])
+def test_what_is_no_clear_opt_out_changes_nothing(take: Import, word: str) -> None:
+    result = take(f"id,person,language,channels.email,offers.own,email\nc-1,customer,nl,{word},{word},no address\n", "people.csv")
+    assert (result.rejected, result.opt_outs) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '"c-1;customer;nl;nee;x"',
+        "c-1,customer,nl,nee,x",
+        "c-1\tcustomer\tnl\tnee\tx",
+        f"c-1;customer;nl;nee;{'x' * 300_000}",
+        f"c-1;{'x' * 300_000};nl;nee;x",
+    ],
+    ids=["quotes", "comma", "tab", "long end", "long middle"],
+)
+def test_a_row_in_one_cell_or_too_long_hides_no_opt_out(ledger: Connection, take: Import, row: str) -> None:
+    result = take(f"id;person;language;channels.email;email\n{row}\nc-2;customer;nl;ja;\n", "people.csv")
+    assert (result.new, result.rejected, result.opt_outs, result.rows) == (1, 1, 1, 2)
+    assert off(ledger, "c-1") == {"channel:email"}
 
 
 ID_OF_ROW = '"id": "c-1", "person": "customer", "language": "nl"'

@@ -400,6 +400,24 @@ def test_the_providers_own_reading_of_a_stop_counts_whatever_the_words(front: Fr
     assert front.switch("anna") == "off"
 
 
+@pytest.mark.parametrize("kind", ["stop", " Stop "])
+def test_the_providers_reading_counts_in_any_letters(front: Front, kind: str) -> None:
+    add_people(front.services, person("anna", 1))
+    front.text("laat me met rust", OptOutType=kind)
+    assert front.switch("anna") == "off"
+
+
+@pytest.mark.parametrize(
+    ("words", "switch"), [("STOP", "off"), ("Stop sms", "off"), ("stop er niet mee", None), ("geen idee", None)]
+)
+def test_no_start_button_counts_against_a_no(front: Front, words: str, switch: str | None) -> None:
+    add_people(front.services, person("anna", 1))
+    before = front.switch("anna")
+    front.text(words, ButtonPayload="START")
+    assert front.switch("anna") == (switch or before)
+    assert len(customer_replies.waiting(front.services, 10)) == (switch is None)
+
+
 def test_a_stop_button_counts_whatever_its_label(front: Front) -> None:
     add_people(front.services, person("anna", 1))
     front.text("Nee, bedankt", ButtonPayload="STOP", ButtonText="Nee, bedankt")

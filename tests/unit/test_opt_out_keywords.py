@@ -15,18 +15,27 @@ STOPS = """
     REMOVE|unsubscribe|opt-out|opt out|STOPALL|stop all|cancel|end|quit|no more sms|stop sending me messages
     stop s.v.p.|arrêt s'il vous plaît|stop, dank u|stop dank je wel|Bitte abmelden, danke|revoke|stop stop stop|«Stop»|stop 🛑
     hallo, stop|  stop
+    STOPSMS|STOPPUB|STOP36180|stopaub|stopsvp|stop\u200bsms|smsstop|S-T-O-P aub|s t o p sms|s.t.o.p. s.v.p.|🆂🆃🅾🅿|🇸🇹🇴🇵|🅢🅣🅞🅟|ꜱᴛᴏᴘ
+    СТОП|ЅТОР|STΟP|st0p|stop 🇧🇪|stop alles|stop tout|stop ermee|stop nu|stop now|sofort stoppen|stop it|stop texting me|STOP SPAM
+    afmelden voor sms|schrijf mij uit|Meld mij af aub|ik wil geen sms meer|je ne veux plus de sms|stopp bitte keine SMS mehr
+    opt out please|remove me|unsubcribe|annulez|STOP\\nVerzonden vanaf mijn iPhone|Stop. Sent from my Samsung Galaxy
+    stop geen sms meer|pubstop|désabonnez-moi svp
+    Arrêt\\nEnvoyé de mon iPhone|STOP\\nVon meinem iPhone gesendet|ich möchte keine Werbung mehr|geen sms sturen aub|no spam
     𝐒𝐓𝐎𝐏|ＳＴＯＰ|𝓼𝓽𝓸𝓹|ⓢⓣⓞⓟ|st\u00adop|\u200bSTOP\ufeff|Ŝtop
 """
 NOT_STOPS = """
     stopcontact|ik stop bij de bakker|don't stop|non stop|stop niet|geen probleem|pas de problème|no thanks|please|merci|
     unstop|start|stopwatch|nonstop|Wanneer stopt de actie?|arrêt de bus|ne pas arrêter|nicht stoppen|no stop|stop and start
     stop er niet mee|niet stoppen|un stop|stop start|the end|cancel all|svp|ok|12345|🛑|infos
+    plus d'offres svp|plus de 500 messages|500 plus sms|sms plus|no message to send|no message from you|stop d|stop de|stopte
+    geen bericht ontvangen|arrête pas les sms|pas stop sms|ik wil niet stoppen|ik stop|remove me from the joint account|stop bij jou
+    verzonden vanaf mijn iPhone|stopplaats|je veux plus d'offres|geen bericht van jullie|annulez ma commande|plus de messages svp
     end of month?|cancel my loan|remove my car from the policy|Bahnhof|help stop
 """
 
 
 def texts(lines: str) -> list[str]:
-    return [text.strip() for line in lines.strip().splitlines() for text in line.split("|") if text.strip()]
+    return [text.strip().replace("\\n", "\n") for line in lines.strip().split("\n") for text in line.split("|") if text.strip()]
 
 
 @pytest.mark.parametrize("text", texts(STOPS))
