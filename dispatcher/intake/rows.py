@@ -99,7 +99,9 @@ def read_rows(path: Path, columns: Columns, rules: FileRules, skip: int = 0) -> 
     except OSError as error:
         raise _bad(path, 0, "", f"can't be read: {error.strerror}") from None
     except UnicodeError:
-        raise _bad(path, 0, "", "ends within a character of UTF-16, or is not UTF-16 throughout; save it as UTF-8") from None
+        raise _bad(
+            path, 0, "", "ends within a character of UTF-16 or UTF-32, or is not that throughout; save it as UTF-8"
+        ) from None
 
 
 def read_header(path: Path) -> list[str]:
@@ -134,6 +136,10 @@ def _encoding(raw: IO[bytes], kind: str) -> str:
         return "utf-8-sig"  # a pipe can be read only once
     head = raw.read(4)
     raw.seek(0)
+    if head in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):  # before UTF-16, whose mark the first of them begins with
+        return "utf-32"
+    if len(head) == 4 and head.count(0) == 3 and (head[0] or head[3]):
+        return "utf-32-le" if head[0] else "utf-32-be"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if len(head) == 4 and (head[1] == head[3] == 0 or head[0] == head[2] == 0) and any(head):
@@ -231,6 +237,7 @@ def _csv(file: TextIO, path: Path, columns: Columns, rules: FileRules, skip: int
 def _header_line(lines: Iterator[tuple[int, str]]) -> tuple[str, int, str]:
     """The delimiter, and the line that names the columns, with its number; None for one that is too long."""
     line, first = _first_line(lines)
+    first = first if isinstance(first, LongLine) else first.lstrip("\ufeff\u200b")  # before a quotation mark, too
     if first and (mark := _SEPARATOR_LINE.fullmatch(first.strip("\r\n\ufeff"))):
         line, first = _first_line(lines)
         return mark[1], line, first

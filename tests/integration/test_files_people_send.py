@@ -209,6 +209,18 @@ def test_a_row_in_one_cell_or_too_long_hides_no_opt_out(ledger: Connection, take
     assert off(ledger, "c-1") == {"channel:email"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-32-le", "utf-32-be"])
+def test_utf_32_is_read(take: Import, encoding: str) -> None:
+    result = take("id;person;language\nc-1;customer;nl\n".encode(encoding), "people.csv")
+    assert (result.new, result.rejected) == (1, 0)
+
+
+@pytest.mark.parametrize("marks", ["\ufeff\ufeff", "\ufeff\u200b"])
+def test_marks_before_a_quoted_header_are_left_out(take: Import, marks: str) -> None:
+    result = take(f'{marks}"id";"person";"language"\n"c-1";"customer";"nl"\n', "people.csv")
+    assert (result.new, result.rejected) == (1, 0)
+
+
 ID_OF_ROW = '"id": "c-1", "person": "customer", "language": "nl"'
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from channels.base import Channel, Sms, WhatsApp
 from channels.sms_segments import count_segments
-from dispatcher.content import LinkHosts, Template, check, load
+from dispatcher.content import Catalog, LinkHosts, Template, check, load
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.intake.campaign import ValidationContext, parse_campaign
 from dispatcher.intake.errors import BadInput
@@ -23,6 +24,11 @@ from tests.support.template_folder import LINKS, SENDER, refusal, render_request
 
 HOSTS = LinkHosts(frozenset({"bank.example"}), {"partner.example": frozenset({"campaign"})})
 SHIPPED = Path("templates")
+
+
+@cache
+def shipped_templates() -> Catalog:
+    return load(SHIPPED)
 
 
 def own_offer(folder: dict[str, str]) -> dict[str, str]:
@@ -201,7 +207,7 @@ def campaign(links: list[str], policy: str = "", partners: Sequence[str] = ()) -
         for number, link in enumerate(links)
     ]
     form: Mapping[str, Any] = {"id": "trains", "template": "train_ticket", "audience": rows}
-    context = ValidationContext(load(SHIPPED), parse(policy or shipped()), datetime(2026, 11, 23, tzinfo=UTC))
+    context = ValidationContext(shipped_templates(), parse(policy or shipped()), datetime(2026, 11, 23, tzinfo=UTC))
     return list(parse_campaign(form, context).audience)
 
 
@@ -261,7 +267,7 @@ TRAIN = "https://tickets.train.example/weekend"
 
 def trigger(**data: Any) -> Trigger:
     form = {"key": "k-1", "recipient": "c-1", "template": "train_ticket", "data": {"partner": "Train Shop", "discount": 40, **data}}
-    return parse_trigger(form, ValidationContext(load(SHIPPED), parse(shipped()), datetime(2026, 11, 23, tzinfo=UTC)))
+    return parse_trigger(form, ValidationContext(shipped_templates(), parse(shipped()), datetime(2026, 11, 23, tzinfo=UTC)))
 
 
 def test_a_triggers_partner_links_are_listed_in_the_template() -> None:
