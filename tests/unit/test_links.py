@@ -295,7 +295,7 @@ def test_a_link_inside_a_text_is_compared_too() -> None:
 HIDDEN = """
     https:\u200b//train.example/r/|ht\u00adtps://train.example/r/|www.train.example/r/|train.example/r/|https:/train.example/r/
     tr–ain.example/|//train.example/r/|ftp://train.example/r/|intent://train.example/r/|https：//train.example/r/
-    train.example./r/|see TRAIN.example/
+    train.example./r/|see TRAIN.example/|tr\u00adain.example/|tra\u200bin.example/
 """
 
 
@@ -308,6 +308,11 @@ def test_a_partners_link_is_compared_as_it_is_read(link: str) -> None:
     assert [error.line for error in caught.value.faults] == [2, 3]
     with pytest.raises(BadInput):
         trigger(offer_url=TRAIN, partner=f"Gent {link.replace('–', '')}c-2")
+
+
+def test_a_name_within_a_partners_host_is_a_link() -> None:
+    with pytest.raises(BadInput):
+        campaign([TRAIN] * 2, partners=["c-1.train.example", "c-2.train.example"])
 
 
 def test_the_name_of_a_partners_host_is_no_link() -> None:
