@@ -48,22 +48,16 @@ def all_readings(text: str) -> tuple[Any, ...]:
     return tuple(json.loads(text, object_pairs_hook=partial(_with_values_at, place)) for place in places)
 
 
-_ENDS = ("", "}", "}}", '"}', '"}}')  # what may be missing at the end of a line
-
-
 def readings_of(text: str) -> tuple[dict[str, Any], ...]:
     """The objects that can be read from a line that is not one JSON object: cut short, in a list, or with something after it."""
     text = text.replace("\0", "").strip(" \t\r\n,;\ufeff\u200b")
     text = re.sub(r",\s*(?=[}\]])", "", text)
-    for end in _ENDS:
-        try:
-            readings = all_readings(text + end)
-        except (ValueError, RecursionError):
-            continue
-        return tuple(
-            each for value in readings for each in (value if isinstance(value, list) else (value,)) if isinstance(each, dict)
-        )
-    return _leading_objects(text)
+    try:
+        readings = all_readings(text)
+    except (ValueError, RecursionError):
+        return _leading_objects(text)
+    objects = (each for value in readings for each in (value if isinstance(value, list) else (value,)))
+    return tuple(each for each in objects if isinstance(each, dict))
 
 
 def _leading_objects(text: str) -> tuple[dict[str, Any], ...]:
