@@ -22,8 +22,8 @@ from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
 
-from dispatcher.broker_messages import HIDDEN, RedactedRequest
-from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce
+from dispatcher.broker_messages import HIDDEN, RecordedRequest
+from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce, TaskTimeLimit
 from dispatcher.maintenance.policy_in_force import PolicyWatch
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.logs import configure_logs
@@ -55,15 +55,11 @@ class DispatcherCelery(Celery):
             self.conf.broker_url = bootstrap.broker_url()
 
 
-class TaskTimeLimit(BaseException):
-    """The soft time limit. Not an `Exception`: the limit can hit at any line, and code that expects any error of a rule or of a
-    template would take it for one, and refuse a message for good."""
-
-
 class DispatcherTask(Task):
     """A task that waits while the ledger is unavailable, and whose time limit no `except Exception` catches."""
 
     abstract = True
+    Request = RecordedRequest
     is_periodic = False  # beat repeats a periodic task anyway: without a ledger it ends
     needs_policy = False  # it decides or deletes by the policy: it runs only while this process has the one in force
 
@@ -137,7 +133,6 @@ class RedactedTask(DispatcherTask):
     """A task whose arguments hold personal data."""
 
     abstract = True
-    Request = RedactedRequest
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Publish without a readable copy of the arguments in the headers of the message."""

@@ -14,7 +14,7 @@ from channels.base import Channel
 from dispatcher.campaigns import refused_jobs, submission
 from dispatcher.campaigns.submission import KeyConflict, SubmitResult, SubmitStatus
 from dispatcher.campaigns.template_approval import NotApproved
-from dispatcher.domain.errors import LedgerUnavailable, PolicyNotInForce
+from dispatcher.domain.errors import LedgerUnavailable, PolicyNotInForce, TaskTimeLimit
 from dispatcher.domain.refused_job import CAMPAIGN_TASK, TRIGGER_TASK, JobError, RefusalReason
 from dispatcher.domain.sealed_jobs import FIELD, CannotUnseal, unseal
 from dispatcher.intake.campaign import CampaignForm, UnknownTemplate, UploadReference, parse_request
@@ -83,7 +83,7 @@ def load_some(services: Services, no: int, seconds_max: float, is_redelivered: b
 def _refusals_recorded(services: Services, call: TaskCall) -> Iterator[dict[str, Any]]:
     """Record what the block refuses. It fills the dictionary with the job, once it has read it.
 
-    An error of the program is recorded too: Celery does not repeat a task that raised.
+    An error of the program and a time limit are recorded too: Celery does not repeat a task that raised.
     """
     given: dict[str, Any] = {}
     pair = (call.positional, dict(call.named))
@@ -96,7 +96,7 @@ def _refusals_recorded(services: Services, call: TaskCall) -> Iterator[dict[str,
         raise BadInput(*(InputError("job", 0, each.field, each.message) for each in errors)) from None
     except (LedgerUnavailable, PolicyNotInForce):
         raise  # the task goes back to the broker
-    except Exception as error:
+    except (Exception, TaskTimeLimit) as error:
         errors = (JobError("", f"the program failed with {type(error).__name__}; its log says more"),)
         refused_jobs.record(services, refused_jobs.describe(services.secret, call.task, pair, RefusalReason.FAULT, errors))
         raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import structlog
@@ -23,7 +23,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import alerts
 from dispatcher.runtime.services import Services
 
-__all__ = ["ALERT", "ALERT_SOURCE", "RefusedJobEntry", "close", "describe", "from_json", "newest", "record", "to_json"]
+__all__ = ["ALERT", "ALERT_SOURCE", "RefusedJobEntry", "close", "describe", "from_json", "is_json", "newest", "record", "to_json"]
 
 ALERT, ALERT_SOURCE = "refused_job:", "jobs"  # how the code of the alert begins, and who raises it
 UNKNOWN = "unknown"  # the name of a task that cannot be read, or may be anything
@@ -79,6 +79,18 @@ def from_json(value: Mapping[str, Any]) -> RefusedJob:
     """The refused job of `to_json`."""
     errors = tuple(JobError(field, message) for field, message in value["errors"])
     return RefusedJob(value["task"], value["key"], RefusalReason(value["reason"]), errors, bytes.fromhex(value["digest"]))
+
+
+def is_json(value: Any, texts: Collection[str]) -> bool:
+    """Whether this can be the result of `to_json`, with none but these texts as errors. Anybody can write to the broker."""
+    try:
+        job = from_json(value)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return False
+    errors = ((error.field, error.message) for error in job.errors)
+    is_task = isinstance(job.task, str) and _TASK.fullmatch(job.task) is not None
+    is_key = job.key is None or (isinstance(job.key, str) and _KEY.fullmatch(job.key) is not None)
+    return is_task and is_key and all(error in [("", text) for text in texts] for error in errors)
 
 
 def _opened(ring: KeyRing, task: str, call: Any) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ mails go on working after a rotation.
 from __future__ import annotations
 
 import hmac
+import re
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import suppress
@@ -20,15 +21,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message_id import MessageId
 
-# What mail programs take for a part of a link: the end of a sentence, a bracket, a quoted-printable "=". No token ends with these.
-_ADDED_TO_LINKS = ".,;:!?)>]}\"'*=’”»"
-
 # The purposes of tokens that name a message. A link that unsubscribes must not open the preference centre, because mail programs
 # and their scanners see it, for years.
 UNSUBSCRIBE = "unsubscribe"
 PREFERENCES = "preferences"
 
 _REF = struct.Struct(">HQIH")  # months since the year 2000, chunk, row, leg: 16 bytes, so 43 characters of token
+# The first 43 characters that can be a token. Around them stands what mail programs and people add to a link: a full stop,
+# a bracket, a quotation mark, a tag, a blank, a quoted-printable "=3D". A list of those is never complete, and "-" and "_" are also
+# characters of tokens; the length is certain.
+_MESSAGE_TOKEN = re.compile(r"(?:=3D|[^A-Za-z0-9_-])*([A-Za-z0-9_-]{43})")
 
 
 class BadToken(ValueError):
@@ -84,7 +86,10 @@ def read_message_token(secret: KeyRing, purpose: str, token: str) -> str:
 
     Characters that mail programs add to a link count for nothing: a way out must work.
     """
-    payload = unseal(secret, purpose, token.rstrip(_ADDED_TO_LINKS))
+    match = _MESSAGE_TOKEN.match(token)
+    if match is None:
+        raise BadToken
+    payload = unseal(secret, purpose, match[1])
     if len(payload) != _REF.size:
         raise BadToken
     months, chunk, row, leg = _REF.unpack(payload)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
-_TOKEN = re.compile(r"^/(u|p)/[^/]+")  # whoever has the token of a link can use it
+_TOKEN = re.compile(r"^/(u|p)/.+", re.DOTALL)  # whoever has the token of a link can use it
 
 
 def format_server_logs() -> None:

@@ -312,19 +312,34 @@ def test_refused_messages_are_recorded_acknowledged_and_not_logged(machine: Mach
         {"body": '[["Zwaantje", 2], {}, {}]', "headers": headers | {"eta": "Zwaantje"}, "content-type": "application/json"},
         {"body": '[["Zwaantje", 3], {}, {}]', "headers": headers | {"task": ["a"]}, "content-type": "application/json"},
         {"body": "Zwaantje", "headers": headers, "content-type": "application/x-python-serialize"},
+        {"body": "Zwaantje 4", "headers": headers | {"compression": "zlib"}, "content-type": "application/json"},
     ]
+    plain = {"key": "stamped", "recipient": "c-1", "template": "optout_acknowledgement", "data": {"first_name": "Anna"}}
+    add_people(machine.services, person("c-1"))
+    hostile = {
+        "stamped_headers": 5,
+        "stamps": 5,
+        "timelimit": [-1, -1],
+        "shadow": "Zwaantje",
+        "root_id": "Zwaantje",
+        "retries": "x",
+    }
+    machine.celery.send_task("dispatcher.trigger", (plain,), queue="transactional", task_id="Zwaantje", headers=hostile)
+    machine.celery.send_task("celery.starmap", ({"task": "dispatcher.trigger"}, [[job]]), queue="transactional")
     with Redis(unix_socket_path=urlsplit(machine.broker_url).path, db=int(machine.broker_url.partition("=")[2])) as client:
         for number, message in enumerate(broken):
             properties = {"delivery_tag": str(number), "delivery_info": {"exchange": "inbound", "routing_key": "inbound"}}
             whole = {"content-encoding": "utf-8", "properties": properties, **message}
             client.lpush("inbound", json.dumps(whole))
-    wait_until(lambda: len(refused_jobs.newest(machine.services, 100)) >= 3 + len(broken), machine)
+    wait_until(lambda: len(refused_jobs.newest(machine.services, 100)) >= 4 + len(broken), machine)
     wait_until(lambda: not any(machine.on_the_broker(lane) for lane in ("fanout", "inbound", "transactional")), machine)
     reasons = Counter((each.reason.value, each.task, each.key) for each in refused_jobs.newest(machine.services, 100))
     assert reasons["unknown_task", "dispatcher.triger", "k-1"] == 1
+    assert reasons["unknown_task", "celery.starmap", None] == 1
     assert reasons["expired", "dispatcher.trigger", "late"] == 1
     assert reasons["invalid_fields", "dispatcher.submit_campaign", None] == 1
-    assert sum(reasons[each] for each in reasons if each[0] == "unreadable_message") == len(broken)
+    assert sum(reasons[each] for each in reasons if each[0] == "unreadable_message") == len(broken), reasons
+    wait_until(lambda: machine.sandbox.counts()["total"] == 1, machine)  # neither a header nor a time limit of the caller stops it
     assert machine.worker.poll() is None
     log = machine.log.read_text()
     assert "no task is called dispatcher.triger" in log

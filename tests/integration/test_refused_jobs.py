@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import structlog
+from celery.exceptions import SoftTimeLimitExceeded
 
 from dispatcher import celery_app, tasks
 from dispatcher.campaigns import public_tasks, refused_jobs
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.refused_jobs import RefusedJobEntry
 from dispatcher.campaigns.template_approval import set_approval
+from dispatcher.domain.errors import TaskTimeLimit
 from dispatcher.domain.refused_job import CAMPAIGN_TASK, TRIGGER_TASK, RefusalReason
 from dispatcher.domain.sealed_jobs import public_key, seal
 from dispatcher.intake.errors import BadInput
@@ -175,6 +177,21 @@ def test_what_was_sealed_for_another_task_does_not_open(services: Services) -> N
 def test_an_error_of_the_program_keeps_the_job_too(services: Services) -> None:
     celery_app._per_thread.services = replace(services, catalog=None)  # type: ignore[arg-type]
     with pytest.raises(Exception, match="NoneType"):
+        call(TRIGGER_TASK, JOB)
+    (row,) = refused_jobs.newest(services, 10)
+    assert (row.reason, row.key) == ("fault", "k-1")
+
+
+class EndlessCatalog(dict[str, Any]):
+    def get(self, *_: object) -> None:
+        raise TaskTimeLimit
+
+    __getitem__ = __contains__ = get  # type: ignore[assignment]
+
+
+def test_a_job_that_runs_out_of_time_is_kept_too(services: Services) -> None:
+    celery_app._per_thread.services = replace(services, catalog=EndlessCatalog())  # type: ignore[arg-type]
+    with pytest.raises(SoftTimeLimitExceeded):
         call(TRIGGER_TASK, JOB)
     (row,) = refused_jobs.newest(services, 10)
     assert (row.reason, row.key) == ("fault", "k-1")

@@ -41,7 +41,28 @@ def test_looking_changes_nothing(visits: Visits) -> None:
     assert not visits.said("c-1")
 
 
-@pytest.mark.parametrize("added", [".", ")", "%3E", "=", ".)", "%E2%80%9D"])
+@pytest.mark.parametrize(
+    "added",
+    [
+        *(
+            ".",
+            ")",
+            "%3E",
+            "=",
+            ".)",
+            "%E2%80%9D",
+            "%E2%80%9C",
+            "%E2%80%A6",
+            "%3C",
+            "%3C/a%3E",
+            "%20",
+            "%C2%A0",
+            "%0D%0A",
+            "%E2%80%8B",
+        ),
+        *("_", "-", "|", "~", "`", "&", "&gt;", "%EF%BC%89", "%E3%80%82", "%3D3D", "/", "%2F", "-----", "A"),
+    ],
+)
 def test_what_mail_programs_add_to_a_link_does_not_break_it(visits: Visits, added: str) -> None:
     link = visits.write("c-1").unsubscribe
     assert visits.client.get(link + added).status_code == 200

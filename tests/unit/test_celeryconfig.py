@@ -46,8 +46,8 @@ import os, pathlib, signal, sys, time
 from celery import Celery
 app = Celery("trial", broker=os.environ["DISPATCHER_BROKER_URL"], config_source="celeryconfig")
 
-@app.task(name="dispatcher.send_chunk")
-def send_chunk(journal, act):
+@app.task(name="dispatcher.trigger")
+def trigger(journal, act):
     with open(journal, "a") as file:
         file.write(f"{os.getpid()}\\n")
     first = len(pathlib.Path(journal).read_text().splitlines()) == 1
@@ -130,7 +130,7 @@ def test_every_setting_is_known_to_celery() -> None:
 
 def test_a_message_of_a_killed_child_is_processed_again(app: Any, broker_url: str, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
-    app.send_task("dispatcher.send_chunk", args=[str(journal), "die"])
+    app.send_task("dispatcher.trigger", queue="campaign", args=[str(journal), "die"])
     with worker(broker_url, tmp_path):
         assert wait_until(lambda: len(lines(journal)) == 2, seconds=60)
     assert len(set(lines(journal))) == 2, "another child process ran it"
@@ -139,7 +139,7 @@ def test_a_message_of_a_killed_child_is_processed_again(app: Any, broker_url: st
 def test_a_stopping_worker_finishes_its_current_task(app: Any, broker: Redis, broker_url: str, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     for _ in range(2):
-        app.send_task("dispatcher.send_chunk", args=[str(journal), "linger"])
+        app.send_task("dispatcher.trigger", queue="campaign", args=[str(journal), "linger"])
     with worker(broker_url, tmp_path) as pid:
         assert wait_until(lambda: len(lines(journal)) == 1, seconds=60)
         os.kill(pid, signal.SIGTERM)

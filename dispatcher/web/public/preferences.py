@@ -47,14 +47,14 @@ class SaveResult:
     conflict: bool = False
 
 
-@router.api_route("/p/{token}", methods=["GET", "HEAD"])
+@router.api_route("/p/{token:path}", methods=["GET", "HEAD"])
 def look(request: Request, token: str) -> Response:
     """The page with the present choices."""
     owner = _admitted(request, token)
     return _page(request, owner, None)
 
 
-@router.post("/p/{token}")
+@router.post("/p/{token:path}")
 def save(request: Request, token: str, form: Submitted) -> Response:
     """Record what the person changed on the page, then show the page with the present choices."""
     services: Services = request.app.state.services

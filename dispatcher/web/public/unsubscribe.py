@@ -28,7 +28,7 @@ EVERYTHING = Change("objection:marketing", "on")
 router = APIRouter(route_class=LinkRoute, include_in_schema=False)
 
 
-@router.api_route("/u/{token}", methods=["GET", "HEAD"])
+@router.api_route("/u/{token:path}", methods=["GET", "HEAD"])
 def ask(request: Request, token: str) -> Response:
     """The page on which a person chooses what to stop. Changes nothing."""
     services: Services = request.app.state.services
@@ -46,7 +46,7 @@ def ask(request: Request, token: str) -> Response:
     return show("unsubscribe", language, ways=ways, entity=_entity_name(services.policy, owner, language))
 
 
-@router.post("/u/{token}")
+@router.post("/u/{token:path}")
 def stop(request: Request, token: str, form: Submitted) -> Response:
     """Opt out: of the message's channel by one click, or as chosen on the page. A second time changes nothing."""
     services: Services = request.app.state.services
