@@ -311,7 +311,7 @@ def _events(row: Mapping[str, Any], now: datetime) -> list[Event]:
 
 def _event(row: Mapping[str, Any], now: datetime) -> Event:
     kind, code = _kind(row)
-    blocked = code is not None and row.get("event") == "bounce" and kind is EventKind.FAILED
+    blocked = code is not None and _word(row, "event") == "bounce" and kind is EventKind.FAILED
     return Event(
         provider=SendGrid.name,
         id=_text(row, "sg_event_id") or hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest(),
@@ -322,25 +322,25 @@ def _event(row: Mapping[str, Any], now: datetime) -> Event:
         receipt=(_text(row, "sg_message_id") or "").split(".")[0] or None,  # X-Message-Id, then routing information
         code=code,
         retry_hint=_BLOCKED_RETRY if blocked else None,
-        address=_text(row, "email"),
+        address=_one_text(row.get("email")),
         extra=extra_fields(row, _KNOWN_FIELDS),
     )
 
 
 def _kind(row: Mapping[str, Any]) -> tuple[EventKind, str | None]:
-    name = _text(row, "event") or ""
+    name = _word(row, "event")
     if name == "dropped":
-        known = _DROP_REASONS.get((_text(row, "reason") or "").lower())
+        known = _DROP_REASONS.get(_word(row, "reason"))
         if known is None:
             alert(SendGrid.name, "dropped", known=False)
         return known or (EventKind.FAILED, "dropped")
     if name == "bounce":
-        status = _text(row, "status") or ""
-        blocked = row.get("type") == "blocked"  # a temporary refusal, because of content or reputation: the address works
+        status = (_text(row, "status") or "").strip()
+        blocked = _word(row, "type") == "blocked"  # a temporary refusal, because of content or reputation: the address works
         default = "blocked" if blocked else "bounce"
         code = status if _ENHANCED_STATUS.fullmatch(status) else default
         return (EventKind.FAILED if blocked else EventKind.BOUNCED), code
-    if name == "account_status_change" and row.get("type") == _SUSPENDED:
+    if name == "account_status_change" and _word(row, "type") == _SUSPENDED:
         alert(SendGrid.name, _SUSPENDED)
         return EventKind.HALTED, _SUSPENDED
     if name not in _KINDS:
@@ -351,6 +351,17 @@ def _kind(row: Mapping[str, Any]) -> tuple[EventKind, str | None]:
 def _text(row: Mapping[str, Any], key: str) -> str | None:
     value = row.get(key)
     return value if isinstance(value, str) and value else None
+
+
+def _word(row: Mapping[str, Any], key: str) -> str:
+    """A word of SendGrid's in small letters: an opt-out is not lost for a capital or a blank."""
+    return (_one_text(row.get(key)) or "").strip().lower()
+
+
+def _one_text(value: object) -> str | None:
+    """A text, also as the only one of a list."""
+    only = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return only if isinstance(only, str) and only else None
 
 
 def _time(value: object, now: datetime) -> datetime:

@@ -27,7 +27,7 @@ from dispatcher.content.themes import NEUTRAL, Theme
 from dispatcher.content.values import READERS, one_line
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Kind, Mode, OfferType, TemplateInfo
-from dispatcher.domain.notation import placeholder
+from dispatcher.domain.notation import ambiguous_number, placeholder
 from dispatcher.domain.recipient import Language
 
 PLACEHOLDER = re.compile(r"\{\{(\d+)\}\}")  # a numbered placeholder in an approved WhatsApp text
@@ -128,6 +128,8 @@ class Template:
         for name, variable in self.variables.items():
             try:
                 if _has_value(value := data.get(name)):
+                    if variable.type == "money" and isinstance(value, str) and (reason := ambiguous_number(value)):
+                        raise ValueError(reason)
                     READERS[variable.type](value)
                     if variable.category == "identity" and (reason := placeholder(value)):
                         errors.append((name, reason))

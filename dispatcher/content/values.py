@@ -12,6 +12,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from dispatcher.domain.notation import ambiguous_number
+
 TEXT_CHARACTERS_MAX = 1_000
 URL_CHARACTERS_MAX = 2_000
 _NUMBER_MAX = Decimal(10) ** 12
@@ -43,6 +45,13 @@ def read_number(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, _NUMERIC):
         raise ValueError("must be a number")
     return _parse_number(value) if isinstance(value, Decimal) else _cached_number(value)
+
+
+def read_money(value: Any) -> Decimal:
+    """An amount of euro: a number, but not a text with three decimals, which are thousands to many who write amounts."""
+    if isinstance(value, str) and ambiguous_number(value):
+        raise ValueError("has two readings: an amount in a text has two decimals or none")
+    return read_number(value)
 
 
 @lru_cache(maxsize=8_192, typed=True)  # amounts and rates repeat, and identify nobody
@@ -100,7 +109,7 @@ def _url(value: str) -> str:
 READERS: Mapping[str, Callable[[Any], Any]] = {
     "text": read_text,
     "number": read_number,
-    "money": read_number,  # euro
+    "money": read_money,
     "date": read_date,
     "url": read_url,
 }

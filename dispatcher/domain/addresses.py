@@ -18,6 +18,7 @@ _ROLE_NAME = re.compile(
     "info|marketing|sales|support|abuse|noc|security|postmaster|hostmaster|usenet|news|webmaster|www|uucp|ftp",
     re.IGNORECASE,
 )
+_AFTER_NAME = re.compile(r"<([^<>]*)>[^<>]*$")
 LOCAL_PART_MAX = 64
 EMAIL_MAX = 254
 
@@ -69,6 +70,18 @@ def email(text: str) -> str:
     ):
         return f"{local}@{ascii_domain}"
     return _validate(text)
+
+
+def reported_email(text: str) -> str:
+    """An e-mail address as reports write it: also after a name, in angle brackets, as `mailto:`, and with the root's dot.
+
+    For events of providers, which say what became of an address that is in use. A choice or a recipient needs `email`. Raises
+    `InvalidAddress`.
+    """
+    plain = match[1] if (match := _AFTER_NAME.search(text)) else text
+    plain = trim(plain).strip("<>\"',;")
+    plain = plain[7:].partition("?")[0] if plain[:7].lower() == "mailto:" else plain
+    return email(trim(plain).rstrip("."))
 
 
 def _validate(text: str) -> str:

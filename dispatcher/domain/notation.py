@@ -48,7 +48,8 @@ _BLANKS = str.maketrans("", "", " \u00a0\u2009\u202f")
 _PLAIN = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _CURRENCY = re.compile(r"^(?:€|EUR)|(?:€|EUR)$")
 _GROUPS = re.compile(r"[+-]?[0-9]{1,3}(?:[ \u00a0\u2009\u202f][0-9]{3})*(?:[.,][0-9]+)?|[+-]?[0-9][0-9.,]*", re.ASCII)
-_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}", re.ASCII)
+# One separator before three digits, with or without blanks and zeros before it. A zero alone before it makes them decimals.
+_THOUSANDS = re.compile(r"[+-]?0*[1-9][0-9]{0,2}(?:[ \u00a0\u2009\u202f][0-9]{3})*[.,][0-9]{3}", re.ASCII)
 
 
 def number(text: str, notation: Notation, is_money: bool) -> str:
@@ -60,9 +61,9 @@ def number(text: str, notation: Notation, is_money: bool) -> str:
     plain = _CURRENCY.sub("", trim(text)).strip(_INVISIBLE)
     if notation is Notation.JSON or not _GROUPS.fullmatch(plain):
         return plain
-    plain = plain.translate(_BLANKS)
     if _THOUSANDS.fullmatch(plain) and _is_ambiguous(plain, notation, is_money):
         raise ValueError(_two_numbers(plain))
+    plain = plain.translate(_BLANKS)
     points, commas = plain.count("."), plain.count(",")
     if points and commas:
         decimal = "." if plain.rindex(".") > plain.rindex(",") else ","
@@ -73,7 +74,7 @@ def number(text: str, notation: Notation, is_money: bool) -> str:
 
 
 def ambiguous_number(text: str) -> str | None:
-    """Why a value of a file with a locale that is written like a number has two readings, or None."""
+    """Why a text that is written like a number with a point has two readings, or None."""
     plain = _CURRENCY.sub("", trim(text)).strip(_INVISIBLE)
     return _two_numbers(plain) if "." in plain and _THOUSANDS.fullmatch(plain) else None
 
@@ -97,8 +98,10 @@ def _ungrouped(plain: str, group: str, decimal: str) -> str:
 
 
 def _two_numbers(plain: str) -> str:
-    thousands, decimals = plain.replace(".", "").replace(",", ""), Decimal(plain.replace(",", ".")).normalize()
-    return f"{READINGS}, {thousands} and {decimals:f}: write {thousands}, or {decimals:f} with two decimals"
+    plain = plain.translate(_BLANKS)
+    thousands, decimals = int(plain.replace(".", "").replace(",", "")), Decimal(plain.replace(",", ".")).normalize()
+    spelled = f"{decimals:.2f}" if decimals == round(decimals, 2) else f"{decimals:.4f}"
+    return f"{READINGS}, {thousands} and {decimals:f}: write {thousands} or {spelled}"
 
 
 # -- dates -------------------------------------------------------------------------------------------------------------

@@ -71,7 +71,8 @@ def _address(event: Event) -> Address | None:
     if event.address is None or event.channel is Channel.PUSH:
         return None
     try:
-        normal = addresses.email(event.address) if event.channel is Channel.EMAIL else addresses.phone(event.address)
+        is_mail = event.channel is Channel.EMAIL
+        normal = addresses.reported_email(event.address) if is_mail else addresses.phone(event.address)
     except addresses.InvalidAddress:
         return None
     return event.channel, normal

@@ -22,10 +22,11 @@ from dispatcher.intake.audience import Id, audience_file, inline, read_audience
 from dispatcher.intake.audience_folder import allowed_file
 from dispatcher.intake.audience_uploads import path_of
 from dispatcher.intake.campaign_sender import sender_errors
-from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_yaml, validate
+from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.form_fields import form_fields, options_of
 from dispatcher.intake.json_limits import CAMPAIGN_VALUES_MAX, check_size
 from dispatcher.intake.partner_links import PartnerLinks
+from dispatcher.intake.yaml_file import read_yaml
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceFile, AudienceRow
 from dispatcher.policy import DEFAULT_FILE_RULES, FileRules, Policy
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from dispatcher.domain.notation import READINGS
 from dispatcher.domain.refused_job import JobError
 from dispatcher.intake.errors import InputError
 
@@ -44,6 +45,8 @@ def _field(field: str, known: Collection[str]) -> str:
 
 
 def _message(message: str, texts: Collection[str], known: Collection[str]) -> str:
+    head, readings, _values = message.partition(READINGS)
+    message = head + readings
     message = _QUOTED.sub(lambda quoted: quoted[0] if (quoted[1] or quoted[2]) in known else f"'{LEFT_OUT}'", message)
     lower = message.lower()
     for text in sorted((text for text in texts if text.lower() in lower), key=len, reverse=True):

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
-import yaml
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from dispatcher.domain.spelling import did_you_mean
@@ -92,39 +91,6 @@ def read_text(path: Path) -> str:
         raise BadInput(InputError(str(path), 0, "", f"can't be read: {error.strerror}")) from None
     except UnicodeDecodeError:
         raise BadInput(InputError(str(path), 0, "", "is not UTF-8 text; save it as UTF-8")) from None
-
-
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """A YAML mapping, and the line of each of its top-level keys. Raises BadInput."""
-    text = read_text(path)
-    try:
-        _refuse_aliases(path, text)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise BadInput(InputError(str(path), line, "", f"is not YAML: {error.problem}")) from None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise BadInput(InputError(str(path), 0, "", "is not YAML")) from None
-    if not isinstance(value, dict) or not isinstance(node, yaml.MappingNode):
-        raise BadInput(InputError(str(path), 1, "", "should hold `key: value` lines"))
-    lines: dict[str, int] = {}
-    faults = []
-    for key, _ in node.value:
-        if key.value in lines:
-            faults.append(InputError(str(path), key.start_mark.line + 1, key.value, "is given twice"))
-        lines[key.value] = key.start_mark.line + 1
-    if faults:
-        raise BadInput(*faults)
-    return value, lines
-
-
-def _refuse_aliases(path: Path, text: str) -> None:
-    """Refuse `*name`: nine lines of aliases of aliases become gigabytes."""
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1 if event.start_mark else 0
-            raise BadInput(InputError(str(path), line, "", f"uses the alias *{event.anchor}; write the value out"))
 
 
 def as_data(faults: Sequence[InputError]) -> list[dict[str, Any]]:

@@ -126,7 +126,7 @@ def read_recipients(path: Path, now: datetime, rules: FileRules) -> Iterator[tup
 def read_recipient(row: SourceRow, now: datetime, rules: FileRules) -> tuple[SourceRow, Recipient] | UnreadableRow:
     """The recipient in a row, with the row; an `UnreadableRow` for an invalid one."""
     try:
-        if row.notation is Notation.LOCAL:
+        if row.notation is not Notation.JSON:
             _check_numbers(row.data)
         return row, parse(row.data, now, rules.default_region)
     except BadRecipient as error:

@@ -15,7 +15,8 @@ from pydantic import Field, StringConstraints, field_validator
 from dispatcher.domain.run_times import BadCron, check_cron
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.campaign import CampaignRequest, SubmissionDigest, ValidationContext, check_campaign, parse_request
-from dispatcher.intake.errors import BadInput, InputError, Moment, StrictModel, read_yaml, validate
+from dispatcher.intake.errors import BadInput, InputError, Moment, StrictModel, validate
+from dispatcher.intake.yaml_file import read_yaml
 
 FILE = "schedule"  # how errors name JSON
 OF_ONE_RUN = ("id", "send_at", "expires_at")  # fields of a campaign that each run has for itself

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dispatcher.campaigns import actions, dry_run, overview, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.row_addition import RowSource, add_rows
 from dispatcher.campaigns.submission import SubmitStatus
+from dispatcher.content.values import READERS
 from dispatcher.domain import addresses
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.derived_keys import KeyRing
@@ -530,13 +532,19 @@ def test_numbers_of_a_semicolon_file(services: Services, tmp_path: Path) -> None
         "1.250",
         "€ 12.000",
         "12,000",
+        "012.000",
+        "00012.000",
+        "12 000.000",
+        "-12.000",
     ]
     lines = [f"p-{number};{amount};31/03/2027;4,125" for number, amount in enumerate(amounts)]
     content = "recipient;data.amount;data.valid_until;data.borrowing_rate\r\n" + "\r\n".join(lines)
     faults = rejected_rows(services, tmp_path, "a.csv", content)
-    assert [(line, field) for line, field, _ in faults] == [(line, "data.amount") for line in (9, 10, 11, 12)]
+    assert [(line, field) for line, field, _ in faults] == [(line, "data.amount") for line in range(9, 17)]
     assert "12000 and 12:" in faults[0][2]
-    assert "1250 and 1.25:" in faults[1][2]
+    assert "1250 and 1.25: write 1250 or 1.25" in faults[1][2]
+    assert "12000 and 12: write 12000 or 12.00" in faults[4][2]
+    assert "12000000 and 12000:" in faults[6][2]
     rows = stored(services)
     assert [rows[f"p-{number}"]["amount"] for number in range(7)] == [
         *("12000.50", "1234.56", "12000.00", "12000.50", "1234.5", "1234567", "12000")
@@ -556,6 +564,20 @@ def test_an_ambiguous_number_of_a_profile_is_refused(take: Import) -> None:
     result = take("id;person;language;profile.transactions.amount\nc-1;customer;nl;12.000\nc-2;customer;nl;12000\n")
     assert (result.new, result.faults[0][:2]) == (1, (2, "profile.transactions.amount"))
     assert "12000 and 12:" in result.faults[0][2]
+    result = take("id,person,language,profile.transactions.rate\nc-1,customer,nl,1.250\nc-2,customer,nl,1.2500\n")
+    assert (result.unchanged + result.changed, result.faults[0][:2]) == (1, (2, "profile.transactions.rate"))
+
+
+def test_an_amount_as_a_text_in_json_has_two_readings_too(services: Services, tmp_path: Path) -> None:
+    amounts: list[Any] = ["12.000", "€ 1.250", "12,000", 12.0, "12.00", "0.125"]
+    rows = [json.dumps({"recipient": f"p-{number}", "data": {"amount": amount}}) for number, amount in enumerate(amounts)]
+    faults = rejected_rows(services, tmp_path, "a.jsonl", "\n".join(rows))
+    assert [line for line, *_ in faults] == [1, 2, 3]
+    assert "12000 and 12: write 12000 or 12.00" in faults[0][2]
+    with pytest.raises(ValueError, match="two readings") as caught:
+        READERS["money"]("12.000")
+    assert "12.0" not in str(caught.value)
+    assert READERS["number"]("4.125") == Decimal("4.125")
 
 
 @given(st.decimals(0, 10**9, places=2))

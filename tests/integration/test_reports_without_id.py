@@ -168,6 +168,25 @@ def test_an_unsubscribe_that_names_only_an_address_is_an_opt_out_of_all_who_have
     assert states(front.services) == {"refused": 1}
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        f" {MAIL}\n",
+        f"Anna <{MAIL}>",
+        f'"Peeters, Anna" <{MAIL}>',
+        f"<{MAIL}>",
+        f"mailto:{MAIL}",
+        f"MAILTO:{MAIL}?subject=stop",
+        "anna@EXAMPLE.ORG.",
+        [MAIL],
+    ],
+)
+def test_an_address_of_a_report_is_read_in_each_form(front: Front, address: Any) -> None:
+    report(front, "Unsubscribe ", email=address)
+    assert choice(front, "anna", "channel:email") == "off"
+    assert unmatched(front) == 0
+
+
 def test_a_bounce_of_an_address_that_nobody_has_holds_for_who_gets_it(front: Front) -> None:
     report(front, "bounce", email="new@example.org", status="5.1.1")
     add_people(front.services, person("dora", 4, email="new@example.org"))
@@ -234,6 +253,7 @@ def test_an_event_does_not_show_its_address() -> None:
     ("fields", "code"),
     [
         ({"event": "account_status_change", "type": "compliance_suspend", "email": None}, "compliance_suspend"),
+        ({"event": "account_status_change", "type": "Compliance_Suspend ", "email": None}, "compliance_suspend"),
         ({"event": "dropped", "reason": "Invalid SMTPAPI header"}, "dropped_invalid_header"),
         ({"event": "dropped", "reason": "Recipient List over Package Quota", "email": None}, "dropped_over_quota"),
     ],

@@ -32,6 +32,7 @@ def redacted(message: str, given: Any = None, field: str = "", file: str = "job"
             {"a": "loan_offer"},
             "unknown template '…'; did you mean loan_offer?",
         ),
+        ("has two readings, 12000 and 12: write 12000 or 12.00", {"data": {"amount": "12.000"}}, "has two readings"),
         ("missing", {"data": {"amount": "is"}}, "missing"),
     ],
 )
