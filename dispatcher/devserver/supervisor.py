@@ -281,7 +281,9 @@ def flower(port: int) -> ChildCommand:
 def web(host: str, port: int) -> ChildCommand:
     """API, webhooks, preference centre and console."""
     where = ("--host", host, "--port", str(port), "--no-access-log")  # an access log would hold unsubscribe tokens
-    argv = (sys.executable, "-m", "uvicorn", "--factory", "dispatcher.web:app", *where)
+    # By default uvicorn believes X-Forwarded-For of each program on this machine, but failed sign-ins are counted by address.
+    proxies = () if os.environ.get("FORWARDED_ALLOW_IPS") else ("--no-proxy-headers",)
+    argv = (sys.executable, "-m", "uvicorn", "--factory", "dispatcher.web:app", *where, *proxies)
     remedy = "set DISPATCHER_PUBLIC_URL to a URL with another port"
     return ChildCommand("web", argv, SOURCES, port=ListenPort(port, remedy), ready=partial(_listens, port))
 

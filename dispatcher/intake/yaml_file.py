@@ -67,12 +67,13 @@ def _refuse_values(path: Path, node: yaml.Node | None) -> None:
     while waiting:
         field, each = waiting.pop()
         if isinstance(each, yaml.MappingNode):
-            names = Counter(key.value for key, _ in each.value if isinstance(key, yaml.ScalarNode)) if field else Counter[str]()
-            if repeated := next((key for key, _ in each.value if names[key.value] > 1), None):
-                raise BadInput(InputError(str(path), repeated.start_mark.line + 1, f"{field}.{repeated.value}", "is given twice"))
-            waiting += [
-                (f"{field}.{key.value}".lstrip("."), value) for key, value in each.value if isinstance(key, yaml.ScalarNode)
-            ]
+            pairs = [(key, value) for key, value in each.value if isinstance(key, yaml.ScalarNode)]
+            counts = Counter(key.value for key, _ in pairs)
+            for key, value in pairs:
+                place = f"{field}.{key.value}" if field else key.value
+                if field and counts[key.value] > 1:
+                    raise BadInput(InputError(str(path), key.start_mark.line + 1, place, "is given twice"))
+                waiting.append((place, value))
         elif isinstance(each, yaml.SequenceNode):
             waiting += [(field, value) for value in each.value]
         elif isinstance(each, yaml.ScalarNode) and each.style is None and (message := _odd_value(each.tag, each.value)):
@@ -85,8 +86,5 @@ def _odd_value(tag: str, text: str) -> str | None:
         return None
     if len(text) > NUMBER_LENGTH_MAX:
         return f"is a number of more than {NUMBER_LENGTH_MAX} digits"
-    return (
-        None
-        if _DECIMAL.fullmatch(text)
-        else "is a number of YAML that is not decimal; write a decimal number without leading zeros, or a text in quotes"
-    )
+    right = "write a decimal number without leading zeros, or a text in quotes"
+    return None if _DECIMAL.fullmatch(text) else f"is a number of YAML that is not decimal; {right}"

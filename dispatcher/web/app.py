@@ -14,7 +14,7 @@ from dispatcher.web.api import openapi, v1
 from dispatcher.web.api_keys import NO_KEYS, ApiKeyRing, Right
 from dispatcher.web.console import pages
 from dispatcher.web.dependencies import TaskPublisher
-from dispatcher.web.middleware import BodySizeLimit, ErrorBoundary, KeyRequired, SecurityHeaders, UnambiguousLength
+from dispatcher.web.middleware import BodySizeLimit, ErrorBoundary, KeyRequired, PlainBody, SecurityHeaders, UnambiguousLength
 from dispatcher.web.public import preferences, unsubscribe
 
 __all__ = ["TaskPublisher", "create"]
@@ -56,6 +56,7 @@ def create(
     openapi.describe(application)
     application.add_middleware(KeyRequired, keys=keys, paths=keyed)
     application.add_middleware(BodySizeLimit)  # the last one added runs first
+    application.add_middleware(PlainBody)
     application.add_middleware(UnambiguousLength)
     application.add_middleware(ErrorBoundary)
     application.add_middleware(SecurityHeaders, https=services.public_url.startswith("https://"))

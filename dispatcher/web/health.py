@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from dispatcher.maintenance.metrics import ping
+from dispatcher.web.api.query_parameters import known_query_parameters
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.errors import problem_responses
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[Depends(known_query_parameters)], responses=problem_responses(422))
 WAIT_SECONDS_MAX = 2.0  # load balancers ask every few seconds
 
 

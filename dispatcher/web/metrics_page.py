@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import PlainTextResponse
 
 from dispatcher.maintenance.metrics import GAUGES, Gauge, Sample, collect
+from dispatcher.web.api.query_parameters import known_query_parameters
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.errors import problem_responses
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[Depends(known_query_parameters)], responses=problem_responses(422))
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 

@@ -38,6 +38,8 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+COMPRESSED_AT = "/v1/audiences/"  # these read gzip
+NOT_ENCODED = "a body with Content-Encoding is not read here; send it as it is"
 KEY_NEEDED = "an API key is needed, as `Authorization: Bearer <key>`"
 HSTS = "max-age=31536000; includeSubDomains"
 
@@ -104,6 +106,25 @@ class UnambiguousLength:
                 HTTPStatus.BAD_REQUEST,
                 "Content-Length and Transfer-Encoding must not come together",
                 headers={"Connection": "close"},
+            )
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+class PlainBody:
+    """Refuses a body in a content encoding, which nothing here undoes: read as it comes, it would be taken for something else."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI interface."""
+        codings = Headers(scope=scope).getlist("content-encoding") if scope["type"] == "http" else []
+        if any(coding.strip().lower() != "identity" for coding in codings) and not scope["path"].startswith(COMPRESSED_AT):
+            # RFC 9110, section 15.5.16: the answer names the encodings that are accepted.
+            refusal = problem(
+                Request(scope), HTTPStatus.UNSUPPORTED_MEDIA_TYPE, NOT_ENCODED, headers={"Accept-Encoding": "identity"}
             )
             await refusal(scope, receive, send)
             return

@@ -237,3 +237,10 @@ def test_a_child_whose_port_is_taken_after_its_end_waits_until_it_is_free(tmp_pa
         assert lines[1].endswith("; the next attempt is in 1 s")
         processes.await_ready(seconds=30)
         assert child.is_ready()
+
+
+def test_the_web_believes_forwarded_addresses_of_named_proxies_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    assert "--no-proxy-headers" in web("127.0.0.1", 8000).argv
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.7")
+    assert "--no-proxy-headers" not in web("127.0.0.1", 8000).argv

@@ -648,6 +648,22 @@ def test_an_unknown_query_parameter_sends_nothing(desk: Desk) -> None:
     assert faults(desk.call("GET", "/v1/campaigns?limit=1&limit=2&top=3")).keys() == {"limit", "top"}
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_pages_for_machines_refuse_query_parameters_too(desk: Desk, path: str) -> None:
+    assert desk.client.get(path).status_code == 200
+    assert faults(desk.client.get(f"{path}?verbose=1")) == {"verbose": "is no query parameter of this call; it has none"}
+
+
+@pytest.mark.parametrize("coding", ["gzip", "identity, br", "x"])
+def test_an_encoded_body_is_refused_and_not_read_as_it_comes(desk: Desk, coding: str) -> None:
+    add_people(desk.services, person("anna"))
+    for path in ("/v1/campaigns", "/webhooks/sendgrid", "/v1/triggers"):
+        answer = desk.call("POST", path, campaign("anna"), Content_Encoding=coding)
+        assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "identity")
+    assert desk.call("GET", "/v1/campaigns/spring").status_code == 404
+    assert desk.call("POST", "/v1/campaigns", campaign("anna"), Content_Encoding="Identity").status_code == 201
+
+
 # -- edits -------------------------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from dispatcher.web.api import (
 )
 from dispatcher.web.errors import problem_responses
 
-router = APIRouter(prefix="/v1", responses=problem_responses(400, 401, 403, 413, 422, 503))
+router = APIRouter(prefix="/v1", responses=problem_responses(400, 401, 403, 413, 415, 422, 503))
 for resource in (
     campaigns,
     schedules,
