@@ -27,6 +27,7 @@ REVOKE INSERT, UPDATE ON schedules FROM {tasks};
 REVOKE INSERT ON schedule_changes, endpoint_changes FROM {tasks};
 REVOKE ALL ON console_sessions, sign_in_failures, suppression_lookups FROM {tasks};
 REVOKE INSERT, UPDATE ON recipients, template_approvals, template_first_approvals, policies_in_force, secret_keys FROM {tasks};
+REVOKE INSERT ON campaign_edits FROM {tasks};
 GRANT UPDATE (version, updated_at, choices, consent_seq, consent_head, consent_seal, rests, devices) ON recipients TO {tasks};
 GRANT UPDATE (next_at) ON schedules TO {tasks};
 GRANT UPDATE (state, disabled_reason, lease, leased_until, delivered_at) ON event_endpoints TO {tasks};

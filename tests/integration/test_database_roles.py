@@ -176,6 +176,8 @@ FORBIDDEN = {
     "read sessions": "SELECT FROM console_sessions",
     "start a session": "INSERT INTO console_sessions VALUES ('', '', 'me', now(), now())",
     "delete a campaign": "DELETE FROM campaigns",
+    "edit a campaign in a person's name": "INSERT INTO campaign_edits (campaign_no, version, at, actor, changes, is_material)"
+    " VALUES (1, 1, now(), 'me', '{}', false)",
     "create a table": "CREATE TABLE mine (id int)",
     "switch the triggers off": "ALTER TABLE consent_events DISABLE TRIGGER ALL",
     "become the owner": "SET ROLE plain_roles",
