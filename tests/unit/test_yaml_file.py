@@ -32,7 +32,7 @@ def test_decimal_numbers_and_quoted_texts_are_taken(tmp_path: Path) -> None:
     assert read_yaml(path)[0] == {"a": 10, "b": -0.5, "c": "010", "d": "1:30", "e": 1500.0, "f": 0, "g": True, "h": "0470 12 34 56"}
 
 
-def test_what_is_too_deep_too_long_or_no_text_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_what_is_too_deep_or_too_long_is_refused_with_its_line(tmp_path: Path) -> None:
     assert fault(tmp_path, "id: a\nx: " + "[" * 3_000 + "]" * 3_000) == (2, "", "is nested more than 100 levels deep")
     assert fault(tmp_path, "id: a\nx: " + "9" * 5_000) == (2, "x", "is a number of more than 100 digits")
     assert fault(tmp_path, "id: a\nx: a\0b") == (2, "", "is not YAML: it has a character that is not allowed there")
