@@ -57,7 +57,7 @@ class MessageData(BaseModel):
     offer_type: OfferType | None = Field(description="the kind of offer; null for service messages")
     template: str | None = Field(description="the template; null where the variant was not decided")
     variant: str | None = Field(description="the variant of an A/B test; null without one")
-    tags: list[str] = Field(default=[], description="the labels of the campaign or trigger")
+    tags: list[str] = Field(default=[], description="the labels of the campaign or trigger; in files separated by |")
     cost_centre: str | None = Field(default=None, description="the cost centre of the campaign or trigger")
 
 

@@ -52,6 +52,7 @@ _FIRST = (
     Column("sequence", ColumnKind.NUMBER, "the number of the event in the feed"),
     Column("time", ColumnKind.TIME, "when it happened"),
 )
+LIST_SEPARATOR = "|"  # as in files of recipients
 _KINDS = ((ColumnKind.NUMBER, int), (ColumnKind.TIME, datetime))
 _STATES = tuple(Column(state.value, ColumnKind.NUMBER, f"recipients whose state is {state.value}") for state in State)
 _RESULTS = ("campaign", "state", "entity", "audience", "invalid")
@@ -68,7 +69,12 @@ def _fields(name: str, family: EventFamily, about: str) -> Dataset:
     """Files that have all fields of a kind of events."""
     names = tuple(DATA[family].model_fields)
     columns = (*_FIRST, *_columns(DATA[family], names))
-    return Dataset(name, family, about, columns, lambda data: [data[each] for each in names])
+    return Dataset(name, family, about, columns, lambda data: [_cell(data.get(each)) for each in names])
+
+
+def _cell(value: Any) -> Any:
+    """A value of an event as a column has it. An event that is older than a field has no value for it."""
+    return LIST_SEPARATOR.join(value) if isinstance(value, list) else value
 
 
 def _results(data: Mapping[str, Any]) -> list[Any]:

@@ -148,6 +148,7 @@ def test_rows_say_what_the_feed_says_in_both_formats(services: Services) -> None
             assert row["time"] == datetime.fromisoformat(event["time"])
             for name in row.keys() & event["data"].keys():
                 wanted = event["data"][name]
+                wanted = "|".join(wanted) if isinstance(wanted, list) else wanted
                 assert (row[name].isoformat() if name == "said_at" else row[name]) == wanted
                 assert text[name] == ("" if wanted is None else str(wanted))
     results = csv_rows(services, "campaigns")[-1]
