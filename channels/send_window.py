@@ -40,6 +40,7 @@ class SendWindow:
     monotonic_clock: MonotonicClock = boot_seconds
     on_first: Callable[[], bool] = _always
     started: set[str] = field(default_factory=set)
+    last_started_at: float | None = None  # on `monotonic_clock`: when a message was last started
 
     def is_open(self) -> bool:
         """Whether a message may still be handed off now."""
@@ -50,7 +51,11 @@ class SendWindow:
         if not self.is_open() or (not self.started and not self.on_first()):
             return False
         self.started.update(ids)
-        return self.is_open()  # `on_first` may have taken its time
+        now = self.monotonic_clock()  # once more: `on_first` may have taken its time
+        if now >= self.deadline:
+            return False
+        self.last_started_at = now
+        return True
 
 
 def window_of(seconds: float) -> SendWindow:

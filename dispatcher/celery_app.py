@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import signal
 import sys
 import threading
@@ -20,13 +21,23 @@ from typing import Any
 import structlog
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
+from celery.signals import (
+    beat_init,
+    before_task_publish,
+    setup_logging,
+    task_postrun,
+    task_prerun,
+    worker_init,
+    worker_process_init,
+)
 
 from dispatcher.broker_messages import HIDDEN, RecordedRequest
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce, TaskTimeLimit
 from dispatcher.maintenance.policy_in_force import PolicyWatch
-from dispatcher.runtime import bootstrap
+from dispatcher.runtime import bootstrap, metrics
 from dispatcher.runtime.logs import configure_logs
+from dispatcher.runtime.metric_families import OTHER, TASK_SECONDS, TASK_WAIT, TASKS, TASKS_PUBLISHED, lane_by_task
+from dispatcher.runtime.metrics import RECORDER
 from dispatcher.runtime.services import COLLECT_AFTER, Services
 
 # While the ledger is unavailable, a task waits 1, 2, 4, 4 … seconds in its process and then goes back to the broker. So an outage
@@ -181,6 +192,8 @@ def _check_configuration(**_: object) -> None:
 def _prepare_services(**_: object) -> None:
     """Make the services in a thread. The worker kills a child that does not report in time (`worker_proc_alive_timeout`). The child
     reports after this function, and on a busy machine, at low priority, connections and SDKs take longer than that."""
+    if _metrics_server:  # it is the parent's: a child that outlives its parent must not hold the port
+        _metrics_server[0].socket.close()
     _prepared.append(Future())
     threading.Thread(target=_make_services, args=_prepared, name="services", daemon=True).start()
 
@@ -196,6 +209,64 @@ def _make_services(prepared: Future[Services]) -> None:
         prepared.set_result(made)
     except BaseException as error:
         prepared.set_exception(error)
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+_metrics_server: list[Any] = []
+_STATES = {"SUCCESS": "succeeded", "FAILURE": "failed"}  # all others run again
+PUBLISHED_AT = "published_at"  # a header of our messages, a Unix time
+
+
+@worker_init.connect
+def _serve_worker_metrics(sender: Any = None, **_: object) -> None:
+    """Serve the metrics of all processes of this worker from its parent, where a port is set."""
+    config = bootstrap.settings()
+    if config.metrics_port:
+        name = re.sub(r"[^\w.-]", "_", str(getattr(sender, "hostname", None) or "worker").partition("@")[0])
+        _serve_metrics(metrics.start_group(config.home / "metrics" / name))
+
+
+@beat_init.connect
+def _serve_beat_metrics(**_: object) -> None:
+    if bootstrap.settings().metrics_port:
+        _serve_metrics(metrics.start_in_process())
+
+
+def _serve_metrics(registry: Any) -> None:
+    """A port that is taken is no reason not to send: the error is in the log, and Prometheus reports a target that is down."""
+    config = bootstrap.settings()
+    try:
+        _metrics_server.append(metrics.serve(registry, config.metrics_port, config.metrics_host))
+    except OSError as error:
+        log.error("metrics are not served: the port cannot be used", port=config.metrics_port, error=error.strerror)
+
+
+@before_task_publish.connect
+def _on_publish(sender: str | None = None, headers: Any = None, **_: object) -> None:
+    """Write the time into the message, for the age of a lane, and count it."""
+    if isinstance(headers, dict):
+        headers.setdefault(PUBLISHED_AT, time.time())
+    RECORDER.count(TASKS_PUBLISHED, labels=(str(sender),))
+    RECORDER.flush()
+
+
+@task_prerun.connect
+def _on_start(task: Task, **_: object) -> None:
+    _per_thread.started_at = time.monotonic()
+    published_at = getattr(task.request, PUBLISHED_AT, None)
+    if isinstance(published_at, int | float):
+        RECORDER.observe(TASK_WAIT, (max(0.0, time.time() - published_at),), (task.name,))
+
+
+@task_postrun.connect
+def _on_end(task: Task, state: str | None = None, **_: object) -> None:
+    seconds = time.monotonic() - getattr(_per_thread, "started_at", time.monotonic())
+    RECORDER.count(TASKS, labels=(task.name, lane_by_task().get(task.name, OTHER), _STATES.get(state or "", "retried")))
+    RECORDER.observe(TASK_SECONDS, (seconds,), (task.name,))
+    if hasattr(_per_thread, "services"):
+        metrics.record_pool(_per_thread.services.pool.pop_stats())
+    RECORDER.flush(now=True)  # the next task may be hours away
 
 
 @setup_logging.connect

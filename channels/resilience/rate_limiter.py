@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from channels.alerts import alert
 from channels.base import Outbound, Provider, Sms, Throttled
 from channels.http_adapter import Clock
+from channels.measurements import observer
 from channels.resilience.wrapper import ProviderWrapper, Results
 from channels.send_window import SendWindow
 from channels.sms_segments import count_segments
@@ -207,7 +208,10 @@ class RateLimited(ProviderWrapper):
         grant = self._bucket.take(costs, flow)
         if grant.messages:
             yield from self.inner.send(batch[: grant.messages], window)
-        turns = accumulate(costs[grant.messages :])
+        turns = list(accumulate(costs[grant.messages :]))
+        if turns and (listener := observer()) is not None:
+            longest = min(QUEUE_SECONDS_MAX, grant.wait_seconds + turns[-1] / grant.per_second)
+            listener.rate_limited(self.channel, len(turns), longest)
         for turn, outbound in zip(turns, batch[grant.messages :], strict=True):
             seconds = min(QUEUE_SECONDS_MAX, grant.wait_seconds + turn / grant.per_second)
             yield outbound, Throttled("rate_limited", "over our own rate limit", seconds)

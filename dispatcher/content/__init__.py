@@ -15,6 +15,7 @@ from dispatcher.content.errors import ContentRefusal, InvalidTemplates, Template
 from dispatcher.content.links import host_of, is_within
 from dispatcher.content.partner_links import partner_links
 from dispatcher.content.preview import check_examples, check_links_to_partners, example_request, preview, sms_sizes
+from dispatcher.content.render_counts import take_render_counts
 from dispatcher.content.render_request import LinkHosts, MessageLinks, MessageSender, RenderRequest
 from dispatcher.content.shipped import SHARED, default_folder, shipped_folder
 from dispatcher.content.skeleton import NewTemplate, skeleton
@@ -59,6 +60,7 @@ __all__ = [
     "shipped_folder",
     "skeleton",
     "sms_sizes",
+    "take_render_counts",
     "texts_to_write",
     "word_changes",
 ]

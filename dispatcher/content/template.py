@@ -20,6 +20,7 @@ from dispatcher.content.guard import ContentRequirements, failed_check, squeezed
 from dispatcher.content.links import gsm_typography, host_of
 from dispatcher.content.partner_links import Partners, partner_links
 from dispatcher.content.path_check import GapRoles, PathCheck, precheck
+from dispatcher.content.render_counts import COUNTS
 from dispatcher.content.render_request import RenderRequest
 from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan
 from dispatcher.content.specialiser.decision_tree import RenderedParts, Specialiser
@@ -228,6 +229,7 @@ class Template:
     def render_parts(self, request: RenderRequest, values: Mapping[str, Any]) -> RenderedParts:
         """Render the texts of the request's channel, along a compiled path if there is one. Raises whatever Jinja raises."""
         if self.specialiser is None:
+            COUNTS.by_template += 1
             return RenderedParts(self._plan(request).texts(values))
         key = (request.channel, request.language, self.render_mode(request.mode), request.sender)
         return self.specialiser.render(key, values, lambda: self._plan(request))

@@ -20,6 +20,7 @@ from channels.base import Channel, Content, Outbound, Push
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
 from dispatcher.content import ContentRefusal, MessageLinks, RenderRequest, Template
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
+from dispatcher.delivery.batch_metrics import record_claim, record_hand_off, record_outcomes
 from dispatcher.delivery.fallback import channels_after
 from dispatcher.delivery.hand_off import PreparedMessage, hand_off, send_window_for_claim
 from dispatcher.delivery.planned_sends import PlannedSends, may_interact
@@ -183,11 +184,15 @@ def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], 
     with lend(services.pool) as connection:
         claim = claims.claim(connection, chunk, entries, services.clock(), limits, approval)
     claimed = [item for item in prepared if item.entry.candidate.ref in claim.claimed]
+    record_claim(chunk.spec.kind, [item.entry for item in prepared], claim)
     if claimed:
         window = send_window_for_claim(services.pool, claim.number, deadline, services.monotonic_clock)
+        started = services.monotonic_clock()
         hand_off_result = hand_off(services.providers, claimed, window)
+        record_hand_off(chunk.spec.kind, window, started, services)
         concluded = conclude_all(services, chunk.spec, claimed, hand_off_result.results)
         settle(services, chunk.spec.entity, claim.number, concluded)
+        record_outcomes(chunk.spec.kind, concluded)
         stopped_channels |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
         if hand_off_result.interruption is not None:
             raise hand_off_result.interruption

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from channels.base import Channel, Outbound, Result
+from channels.measurements import result_class
 from dispatcher.delivery import side_effects
 from dispatcher.delivery.fallback import fallback_at
 from dispatcher.delivery.hand_off import PreparedMessage
@@ -35,6 +36,7 @@ class SendResult:
     provider: str
     outcome: Outcome
     dead_addresses: tuple[str, ...]
+    result_class: str = ""  # of the provider's result, for metrics
 
     @property
     def settlement(self) -> Settlement:
@@ -55,11 +57,12 @@ def conclude_all(
         candidate, channel = item.entry.candidate, item.entry.channel
         assert channel is not None  # noqa: S101  a claimed entry has one
         answers = results[str(candidate.ref)]
-        outcome = conclude(fold([result for _, result in answers]), candidate.attempts, now, services.random, services.policy.retry)
+        result = fold([result for _, result in answers])
+        outcome = conclude(result, candidate.attempts, now, services.random, services.policy.retry)
         if outcome.until is None and (until := fallback_at(spec, channel, outcome.state, now)) is not None:
             outcome = replace(outcome, until=until)
         dead = tuple(outbound.address for outbound in dead_addresses(answers))
-        concluded.append(SendResult(candidate, channel, services.providers[channel].name, outcome, dead))
+        concluded.append(SendResult(candidate, channel, services.providers[channel].name, outcome, dead, result_class(result)))
     return concluded
 
 

@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from dispatcher.devserver import supervisor
-from dispatcher.devserver.supervisor import ChildCommand, Say, Supervisor, check_ports, engines_kept, port_fault, silent, supervised
+from dispatcher.devserver.supervisor import (
+    ChildCommand,
+    Say,
+    Supervisor,
+    check_ports,
+    engines_kept,
+    port_fault,
+    silent,
+    supervised,
+    with_metrics,
+)
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import Engines, engines
@@ -90,8 +100,10 @@ def _commands(settings: Settings, workers: int, flower_port: int | None) -> Sequ
         supervisor.worker("clock", ["clock"], 1),
         supervisor.worker("maintenance", ["maintenance"], 2),  # the sweep runs beside one long task, such as `retain`
         supervisor.beat(),
-        supervisor.web("127.0.0.1", web_port),
     ]
+    if settings.metrics_port:
+        commands = [with_metrics(command, port) for port, command in enumerate(commands, settings.metrics_port)]
+    commands.append(supervisor.web("127.0.0.1", web_port))
     if flower_port:
         commands.append(supervisor.flower(flower_port))
     if _uses_sandbox(settings):

@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -77,6 +77,7 @@ class ChildCommand:
     stop_seconds_max: float = 15.0
     nice: int = 0
     port: ListenPort | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)  # in addition to that of all children
     ready: Callable[[int], bool] | None = None  # is given the process id; None: ready once started
 
 
@@ -190,7 +191,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=dict(self.environ),
+                env={**self.environ, **command.environ},
                 start_new_session=True,
                 preexec_fn=partial(_in_child, command.nice),  # noqa: PLW1509 - two system calls; the function was found before the fork
             )
@@ -270,6 +271,12 @@ def worker(name: str, lanes: Sequence[str], concurrency: int, nice: int = 0) -> 
 def beat() -> ChildCommand:
     """Celery's scheduler. There must be one per installation; the engines' lock and the parent ensure that, not a pid file."""
     return ChildCommand("beat", (*_celery(), "beat", "--pidfile", "", "--loglevel", "INFO"), SOURCES)
+
+
+def with_metrics(command: ChildCommand, port: int) -> ChildCommand:
+    """The same child, which serves its metrics on this port."""
+    remedy = "set DISPATCHER_METRICS_PORT to another number"
+    return replace(command, port=ListenPort(port, remedy), environ={"DISPATCHER_METRICS_PORT": str(port)})
 
 
 def flower(port: int) -> ChildCommand:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -34,6 +34,8 @@ from dispatcher.ledger.maintenance import alerts, stopped_channels
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy
 from dispatcher.policy.data import RetryPolicy
+from dispatcher.runtime.metric_families import MESSAGES, NONE, PROVIDER_EVENT_LAG
+from dispatcher.runtime.metrics import RECORDER
 from dispatcher.runtime.services import Services
 
 BATCH = 1_000
@@ -58,6 +60,8 @@ def store_events(services: Services, events: Sequence[Event]) -> int:
     Of an address, only the keyed hash is stored, and only where the event names no message of ours.
     """
     now = services.clock()
+    for event in events:
+        RECORDER.observe(PROVIDER_EVENT_LAG, (max(0.0, (now - event.at).total_seconds()),), (event.provider,))
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))
         with connection.transaction():
@@ -173,12 +177,22 @@ def _apply_to_messages(services: Services, connection: Connection, batch: Sequen
 def _apply_together(services: Services, connection: Connection, batch: Sequence[PendingEvent]) -> None:
     now = services.clock()
     with connection.transaction():
-        _change_messages(connection, services.policy.retry, services.random, batch, now)
+        changes = _change_messages(connection, services.policy.retry, services.random, batch, now)
         unmatched = [event for event in batch if event.state is None and not _concerns_person(services.policy, event)]
         provider_events.mark_applied(connection, batch, {event.key for event in unmatched}, now)
         counts = Counter((event.provider, event.code or event.kind) for event in unmatched)
         for (provider, code), count in sorted(counts.items()):  # in one order: no deadlocks
             alerts.note(connection, provider, f"{UNMATCHED}{code}", True, now, count)
+    _record(batch, changes)
+
+
+def _record(batch: Sequence[PendingEvent], changes: Mapping[MessageId, StatusChange]) -> None:
+    """Count the new states. Reasons of events are providers' codes: an open set, so no label."""
+    channels = {event.ref: event for event in batch}
+    for ref, change in changes.items():
+        event = channels[ref]
+        kind = event.spec.kind if event.spec is not None else NONE
+        RECORDER.count(MESSAGES, labels=(change.state, event.channel, event.provider, kind, NONE))
 
 
 def _defer(connection: Connection, errors: Errors, now: datetime) -> None:
@@ -199,7 +213,7 @@ def _reset_soft_bounces(connection: Connection, signals: Sequence[DeliverySignal
 
 def _change_messages(
     connection: Connection, retry: RetryPolicy, random: Callable[[], float], batch: Sequence[PendingEvent], now: datetime
-) -> None:
+) -> dict[MessageId, StatusChange]:
     statuses = provider_events.lock(connection, sorted({event.ref for event in batch if event.state is not None}))
     were_unresolved = {ref for ref, status in statuses.items() if status.state is State.UNRESOLVED}
     changes: dict[MessageId, StatusChange] = {}
@@ -216,6 +230,7 @@ def _change_messages(
         provider_events.apply(connection, list(changes.values()), now)
     if resolved := [ref for ref in changes if ref in were_unresolved]:
         unresolved.remove(connection, resolved)
+    return changes
 
 
 def status_change(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from channels.base import Channel
 from dispatcher.events import event_sinks
@@ -14,9 +14,10 @@ from dispatcher.ledger.events.endpoint_cursors import EndpointCounts
 from dispatcher.ledger.events.sink_cursors import EventSinkCounts
 from dispatcher.ledger.maintenance import metrics
 from dispatcher.ledger.maintenance.metrics import Metrics
+from dispatcher.maintenance.surroundings import Surroundings, look
 from dispatcher.runtime.services import Services
 
-__all__ = ["GAUGES", "Gauge", "Metrics", "Sample", "collect", "ping"]
+__all__ = ["GAUGES", "OUTSIDE_GAUGES", "Gauge", "Metrics", "OutsideGauge", "Sample", "collect", "families", "look", "ping"]
 
 Sample = tuple[Mapping[str, str], float]  # labels and value
 
@@ -36,6 +37,18 @@ def collect(services: Services) -> Metrics:
     with lend(services.pool) as connection:
         counts = metrics.metrics(connection, services.clock())
     return replace(counts, sinks=tuple(sink for sink in counts.sinks if sink.id in configured))
+
+
+def families(services: Services) -> Iterator[tuple[str, str, Sequence[Sample]]]:
+    """Name, meaning and values of every gauge. While the ledger is away, only of what is around it."""
+    around = look(services)
+    for outside in OUTSIDE_GAUGES:
+        yield outside.name, outside.help, outside.samples(around)
+    if not around.engines["database"]:
+        return
+    counts = collect(services)
+    for gauge in GAUGES:
+        yield gauge.name, gauge.help, gauge.samples(counts)
 
 
 def ping(services: Services, wait_seconds_max: float) -> None:
@@ -74,6 +87,19 @@ def _by_endpoint(name: str, meaning: str, value: Callable[[EndpointCounts, datet
 
 def _by_sink(name: str, meaning: str, value: Callable[[EventSinkCounts, datetime], float]) -> Gauge:
     return Gauge(name, meaning, lambda counts: [({"sink": each.id}, value(each, counts.counted_at)) for each in counts.sinks])
+
+
+def _idle_seconds(counts: Metrics) -> list[Sample]:
+    since = counts.campaign_idle_since
+    return [({}, max((counts.counted_at - since).total_seconds(), 0.0) if since else 0.0)]
+
+
+def _partitions_end(counts: Metrics) -> list[Sample]:
+    """The first moment that has no partition, as a Unix time."""
+    if counts.partitions_until is None:
+        return [({}, 0.0)]
+    year, month = divmod(counts.partitions_until, 100)
+    return [({}, datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp())]
 
 
 def _alerts_by_known(counts: Metrics) -> list[Sample]:
@@ -136,4 +162,58 @@ GAUGES = (
         "1 for a channel whose keys or settings are wrong: it sends nothing until a check passes.",
         _stopped_by_channel,
     ),
+    Gauge(
+        "campaign_idle_seconds",
+        "Of the running campaigns with due chunks: how long nobody has worked on the one that has waited longest.",
+        _idle_seconds,
+    ),
+    Gauge(
+        "partitions_end_timestamp_seconds", "The first moment that has no partition: nothing can be written then.", _partitions_end
+    ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideGauge:
+    """As `Gauge`, of what is around the ledger: it has values while the ledger is away."""
+
+    name: str
+    help: str
+    samples: Callable[[Surroundings], Sequence[Sample]]
+
+
+OUTSIDE_GAUGES = (
+    OutsideGauge(
+        "engine_up",
+        "1 while the database or the broker answers.",
+        lambda around: [({"engine": name}, up) for name, up in around.engines.items()],
+    ),
+    OutsideGauge(
+        "lane_tasks",
+        "Tasks that wait on the broker, by lane.",
+        lambda around: [({"lane": lane}, each.tasks) for lane, each in around.lanes.items()],
+    ),
+    OutsideGauge(
+        "lane_age_seconds",
+        "Age of the oldest of them; 0 where its publisher did not write the time.",
+        lambda around: [
+            ({"lane": lane}, max(0.0, around.looked_at - each.oldest_at) if each.oldest_at else 0.0)
+            for lane, each in around.lanes.items()
+        ],
+    ),
+    OutsideGauge(
+        "disk_size_bytes",
+        "Size of the disk that has DISPATCHER_HOME.",
+        lambda around: [({}, size) for size in _known(around.disk_size)],
+    ),
+    OutsideGauge("disk_free_bytes", "Free space of it.", lambda around: [({}, free) for free in _known(around.disk_free)]),
+    OutsideGauge(
+        "certificate_end_timestamp_seconds",
+        "When a certificate of DISPATCHER_CERTIFICATES ends; 0 where the file cannot be read.",
+        lambda around: [({"certificate": name}, end) for name, end in around.certificates.items()],
+    ),
+)
+
+
+def _known(number: int | None) -> list[int]:
+    return [] if number is None else [number]

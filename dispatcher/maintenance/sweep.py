@@ -1,5 +1,5 @@
 """Periodic sweep: mark expired claims unresolved, apply the complaint brake, finish campaigns, count
-their balances, end loads that do not go on, delete what no longer counts."""
+their balances, end loads that do not go on, measure opt-outs, delete what no longer counts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import cap_reservations, claims, scheduling
 from dispatcher.ledger.inbound import soft_bounces, whatsapp_window
 from dispatcher.ledger.maintenance import alerts
+from dispatcher.maintenance import opt_out_lag
 from dispatcher.runtime.services import Services
 
 PRUNE_BATCH = 10_000
@@ -41,3 +42,4 @@ def sweep(services: Services) -> None:
     expire_approvals(services)
     send_due_seeds(services)
     count_balances(services)
+    opt_out_lag.measure(services)

@@ -23,6 +23,7 @@ from channels.http_adapter import utc_now
 from channels.registry import AdapterContext, plugins
 from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, WeightedProvider
+from channels.resilience.observed import Observed
 from channels.resilience.rate_limiter import LocalBucket, Rate, RateLimited, SharedBucket, TokenBucket
 from channels.sandbox.doubles import double_for
 from channels.whatsapp_templates import TemplateClient
@@ -38,7 +39,7 @@ from dispatcher.ledger.migrations import migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
-from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits
+from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits, Watched
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
 from dispatcher.runtime.template_folder import TemplateFolder
 from dispatcher.runtime.template_versions import TemplateVersions, name_open_versions
@@ -209,6 +210,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
             together=messages_per_request(config),
         ),
         upload_limits=UploadLimits(config.upload_bytes_max, config.upload_ratio_max),
+        watched=Watched(config.home, broker_url(), config.certificates),
         versions=TemplateVersions(_random(config.specialise)),
         folder=TemplateFolder(config.templates, rules, catalog, _random(config.specialise)),
     )
@@ -258,11 +260,11 @@ def account_of(config: Settings, channel: Channel, name: str) -> tuple[str, Any]
 
 
 def _protected(config: Settings, channel: Channel, first: Provider) -> Provider:
-    """The adapter with a circuit breaker, a second provider where one is configured, and around both the rate limit, if any: the
-    rate of a channel, over all workers and both its providers."""
-    provider: Provider = CircuitBreaker(first, utc_now)
+    """The adapter, measured, with a circuit breaker, a second provider where one is configured, and around both the rate limit, if
+    any: the rate of a channel, over all workers and both its providers."""
+    provider: Provider = CircuitBreaker(Observed(first), utc_now)
     if second := config.seconds.get(channel):
-        other = CircuitBreaker(adapter(config, channel, second.provider, _transport(config)), utc_now)
+        other = CircuitBreaker(Observed(adapter(config, channel, second.provider, _transport(config))), utc_now)
         provider = Failover(
             [WeightedProvider(provider, 1.0 - second.share), WeightedProvider(other, second.share)], random.SystemRandom().random
         )

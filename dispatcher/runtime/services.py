@@ -58,6 +58,15 @@ class UploadLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """What metrics look at outside the ledger. Without a broker's URL, lanes are not looked at."""
+
+    home: Path | None = None
+    broker_url: str = field(default="", repr=False)  # may hold a password
+    certificates: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """All implementations: ledger, policy, templates, providers, clock, randomness.
 
@@ -85,6 +94,7 @@ class Services:
     event_files: EventFileSettings | None = None  # events are written to files, too
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
+    watched: Watched = field(default_factory=Watched)
     versions: TemplateVersions = field(default_factory=TemplateVersions, repr=False)
     folder: TemplateFolder | None = field(default=None, repr=False)  # of the catalog, where it is followed
 

@@ -17,7 +17,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from channels.base import Channel
-from channels.registry import PluginFault, plugin_faults, plugins
+from channels.registry import Pattern, PluginFault, plugin_faults, plugins
 from dispatcher.content import default_folder
 from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
@@ -76,6 +76,9 @@ class Settings:
     kafka: KafkaSettings | None = None
     event_files: EventFileSettings | None = None
     metrics_access: str = "open"  # or "key"
+    metrics_port: int = 0  # of a worker or beat; 0: not served
+    metrics_host: str = "127.0.0.1"
+    certificates: tuple[Path, ...] = ()  # files whose end of validity is a metric
     openapi_access: str = "open"
     warnings: tuple[str, ...] = ()
 
@@ -169,6 +172,23 @@ def _settings(read: EnvironmentReader) -> Settings:
         metrics_access=read.choice(
             "DISPATCHER_METRICS_ACCESS", ACCESS, "open", about="`key`: `/metrics` needs an API key with the right `metrics`"
         ),
+        metrics_port=int(
+            read.number(
+                "DISPATCHER_METRICS_PORT",
+                0,
+                least=1,
+                most=65_535,
+                about="the port on which a worker or beat serves `/metrics`; `dispatcher up` gives each of them a port, from this one "
+                "on; not served if not set",
+            )
+        ),
+        metrics_host=read.matching(
+            "DISPATCHER_METRICS_HOST",
+            Pattern(re.compile(r"[0-9A-Fa-f:.]+"), "an IP address of this machine"),
+            about="the address on which workers and beat serve `/metrics`; without it `127.0.0.1`. Nobody is asked for a key there",
+        )
+        or "127.0.0.1",
+        certificates=_certificates(read),
         openapi_access=read.choice(
             "DISPATCHER_OPENAPI_ACCESS",
             ACCESS,
@@ -194,6 +214,20 @@ def _settings(read: EnvironmentReader) -> Settings:
         sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True, about="where the sandbox is"),
         accounts=dict(_accounts(read, providers)),
     )
+
+
+def _certificates(read: EnvironmentReader) -> tuple[Path, ...]:
+    """The certificate files to watch. Each is read when metrics are collected, so that a renewed one counts at once."""
+    value = read.text(
+        "DISPATCHER_CERTIFICATES",
+        about="PEM files of certificates, separated by commas, such as that of the public address: metrics show when each ends",
+        values="files",
+    )
+    files = tuple(Path(part.strip()).expanduser().absolute() for part in value.split(",") if part.strip())
+    for file in files:
+        if not file.is_file():
+            read.fault(f"DISPATCHER_CERTIFICATES names {str(file)!r}: there is no such file.")
+    return files
 
 
 def _webhook_hosts(read: EnvironmentReader) -> frozenset[str]:

@@ -15,6 +15,8 @@ from channels.registry import WebhookEndpoint, WebhookItem, WebhookRequest, plug
 from dispatcher.campaigns import tester_sends
 from dispatcher.inbound import customer_replies, provider_events
 from dispatcher.intake.json_limits import check_json_size
+from dispatcher.runtime.metric_families import WEBHOOK_CALLS
+from dispatcher.runtime.metrics import RECORDER
 from dispatcher.runtime.services import Services
 from dispatcher.web.dependencies import PublisherDependency, RawBody, ServicesDependency, TaskPublisher, publish_or_defer
 from dispatcher.web.errors import problem_responses
@@ -34,7 +36,7 @@ def _handler(provider: str, endpoint: WebhookEndpoint) -> Callable[..., Response
     def handle(request: Request, body: RawBody, services: ServicesDependency, broker: PublisherDependency) -> Response:
         call = WebhookRequest(_public_url(services.public_url, request), body, dict(request.headers.items()), services.clock())
         check_json_size(body, VALUES_MAX)
-        items = _read(endpoint, call, services.webhook_keys.get(provider, ""))
+        items = _read(provider, endpoint, call, services.webhook_keys.get(provider, ""))
         reports = [_storable_event(item) for item in items if isinstance(item, Event)]
         if events := tester_sends.record_reports(services, reports):
             provider_events.store_events(services, events)
@@ -68,18 +70,22 @@ def _add_routes() -> None:
 _add_routes()
 
 
-def _read(endpoint: WebhookEndpoint, call: WebhookRequest, key: str) -> Sequence[WebhookItem]:
+def _read(provider: str, endpoint: WebhookEndpoint, call: WebhookRequest, key: str) -> Sequence[WebhookItem]:
     """What a signed call says. Without a key nothing can be verified, and what is not verified is refused."""
     try:
         if not key:
             raise BadSignature("unconfigured")
-        return endpoint.read(call, key)
+        items = endpoint.read(call, key)
     except BadSignature as error:
-        log.warning("webhook refused", why=error.reason)
+        RECORDER.count(WEBHOOK_CALLS, labels=(provider, "unsigned"))
+        log.warning("webhook refused", provider=provider, why=error.reason)
         raise HTTPException(HTTPStatus.FORBIDDEN, "not signed by the provider") from None
     except BadPayload as error:
-        log.warning("webhook unreadable", why=str(error))
+        RECORDER.count(WEBHOOK_CALLS, labels=(provider, "unreadable"))
+        log.warning("webhook unreadable", provider=provider, why=str(error))
         raise HTTPException(HTTPStatus.BAD_REQUEST, "signed, but cannot be read") from None
+    RECORDER.count(WEBHOOK_CALLS, labels=(provider, "accepted"))
+    return items
 
 
 def _reply(services: Services, broker: TaskPublisher, message: InboundText) -> str | None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jinja2
 import structlog
 
+from dispatcher.content.render_counts import COUNTS
 from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan, Texts, compile_path, verify
 from dispatcher.content.specialiser.syntax_check import is_traceable
 from dispatcher.content.specialiser.tracer import TYPES, Condition, Trace, Values
@@ -82,7 +83,9 @@ class Specialiser:
         if path is None or (
             self._random() < CHECKED_SHARE and not self._matches_template(path.texts(values_by_tag), values, plan())
         ):
+            COUNTS.by_template += 1
             return RenderedParts(plan().texts(values))
+        COUNTS.compiled += 1
         return RenderedParts(None, path, values_by_tag)
 
     def _matches_template(self, texts: Texts, values: Values, plan: RenderPlan) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from channels.base import Channel
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.refused_job import RefusalReason
+from dispatcher.ledger import partitions
 from dispatcher.ledger.campaigns import refused_jobs
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.events import endpoint_cursors, outbox, sink_cursors
@@ -29,7 +30,9 @@ class ChannelStop:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """The state of the system. `oldest_unsettled_at`: when the oldest event that is not applied yet came in."""
+    """The state of the system. `oldest_unsettled_at`: when the oldest event that is not applied yet came in.
+    `campaign_idle_since`: see `_campaign_idle_since`. `partitions_until`: the last month that has partitions, as 202611.
+    """
 
     campaigns: dict[CampaignState, int]
     chunks_open: int
@@ -47,6 +50,8 @@ class Metrics:
     jobs_refused: dict[RefusalReason, int]
     alerts: tuple[Alert, ...]
     counted_at: datetime
+    campaign_idle_since: datetime | None = None
+    partitions_until: int | None = None
 
 
 def ping(connection: Connection) -> None:
@@ -86,7 +91,32 @@ def metrics(connection: Connection, now: datetime) -> Metrics:
         jobs_refused=refused_jobs.count_open(connection),
         alerts=newest(connection),
         counted_at=now,
+        campaign_idle_since=_campaign_idle_since(connection, now),
+        partitions_until=max(partitions.periods(connection), default=None),
     )
+
+
+def _campaign_idle_since(connection: Connection, now: datetime) -> datetime | None:
+    """Since when nobody has worked on the running campaign that has waited longest; None where each has no due chunk.
+
+    A worker that claims sets `touched_at` later than `published_at` and `repeats` to 0. A chunk that is published again because it
+    seems lost counts `repeats`: that is no progress. So does the first publication count, but only since the campaign began.
+    """
+    (since,) = _one(
+        connection,
+        """
+        SELECT min(idle_since) FROM (
+            SELECT coalesce(
+                max(k.touched_at) FILTER (WHERE k.repeats = 0 OR k.touched_at > k.published_at), min(k.due_at)
+            ) AS idle_since
+            FROM campaigns c JOIN chunks k ON k.period = c.period AND k.campaign_no = c.no
+            WHERE c.state = 'running' AND k.done_at IS NULL AND k.due_at <= %s GROUP BY c.no
+        ) campaigns
+        """,
+        now,
+    )
+    result: datetime | None = since
+    return result
 
 
 def stops(connection: Connection) -> tuple[ChannelStop, ...]:
