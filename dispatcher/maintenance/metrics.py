@@ -29,6 +29,7 @@ class Gauge:
     name: str
     help: str
     samples: Callable[[Metrics], Sequence[Sample]]
+    labels: tuple[str, ...] = ()
 
 
 def collect(services: Services) -> Metrics:
@@ -81,12 +82,17 @@ def _lag_seconds(endpoint: EndpointCounts | EventSinkCounts, now: datetime) -> f
 
 def _by_endpoint(name: str, meaning: str, value: Callable[[EndpointCounts, datetime], float]) -> Gauge:
     return Gauge(
-        name, meaning, lambda counts: [({"endpoint": each.id}, value(each, counts.counted_at)) for each in counts.endpoints]
+        name,
+        meaning,
+        lambda counts: [({"endpoint": each.id}, value(each, counts.counted_at)) for each in counts.endpoints],
+        ("endpoint",),
     )
 
 
 def _by_sink(name: str, meaning: str, value: Callable[[EventSinkCounts, datetime], float]) -> Gauge:
-    return Gauge(name, meaning, lambda counts: [({"sink": each.id}, value(each, counts.counted_at)) for each in counts.sinks])
+    return Gauge(
+        name, meaning, lambda counts: [({"sink": each.id}, value(each, counts.counted_at)) for each in counts.sinks], ("sink",)
+    )
 
 
 def _idle_seconds(counts: Metrics) -> list[Sample]:
@@ -120,7 +126,7 @@ def _stopped_by_channel(counts: Metrics) -> list[Sample]:
 
 
 GAUGES = (
-    Gauge("campaigns", "Campaigns by state.", _by_state),
+    Gauge("campaigns", "Campaigns by state.", _by_state, ("state",)),
     _number("chunks_open", "Chunks of campaigns and triggers that are not done.", lambda counts: counts.chunks_open),
     _number("messages_parked", "Messages held or waiting.", lambda counts: counts.messages_parked),
     _number(
@@ -151,16 +157,18 @@ GAUGES = (
     _by_sink("event_sink_failing", "1 while the last attempt failed.", lambda sink, _: sink.is_failing),
     _number("texts_waiting", "Inbound messages that wait for an operator.", lambda counts: counts.texts_waiting),
     _number("messages_unresolved", "Unresolved messages: they may have been sent.", lambda counts: counts.unresolved),
-    Gauge("jobs_refused", "Refused Celery jobs that nobody mended or closed, by reason.", _by_reason),
+    Gauge("jobs_refused", "Refused Celery jobs that nobody mended or closed, by reason.", _by_reason, ("reason",)),
     Gauge(
         "provider_codes",
         "Providers' codes of the last week that need a person; an unknown one has no rule yet.",
         _alerts_by_known,
+        ("known",),
     ),
     Gauge(
         "channel_stopped",
         "1 for a channel whose keys or settings are wrong: it sends nothing until a check passes.",
         _stopped_by_channel,
+        ("channel",),
     ),
     Gauge(
         "campaign_idle_seconds",
@@ -180,6 +188,7 @@ class OutsideGauge:
     name: str
     help: str
     samples: Callable[[Surroundings], Sequence[Sample]]
+    labels: tuple[str, ...] = ()
 
 
 OUTSIDE_GAUGES = (
@@ -187,11 +196,13 @@ OUTSIDE_GAUGES = (
         "engine_up",
         "1 while the database or the broker answers.",
         lambda around: [({"engine": name}, up) for name, up in around.engines.items()],
+        ("engine",),
     ),
     OutsideGauge(
         "lane_tasks",
         "Tasks that wait on the broker, by lane.",
         lambda around: [({"lane": lane}, each.tasks) for lane, each in around.lanes.items()],
+        ("lane",),
     ),
     OutsideGauge(
         "lane_age_seconds",
@@ -200,6 +211,7 @@ OUTSIDE_GAUGES = (
             ({"lane": lane}, max(0.0, around.looked_at - each.oldest_at) if each.oldest_at else 0.0)
             for lane, each in around.lanes.items()
         ],
+        ("lane",),
     ),
     OutsideGauge(
         "disk_size_bytes",
@@ -211,6 +223,7 @@ OUTSIDE_GAUGES = (
         "certificate_end_timestamp_seconds",
         "When a certificate of DISPATCHER_CERTIFICATES ends; 0 where the file cannot be read.",
         lambda around: [({"certificate": name}, end) for name, end in around.certificates.items()],
+        ("certificate",),
     ),
 )
 

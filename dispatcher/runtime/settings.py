@@ -178,7 +178,7 @@ def _settings(read: EnvironmentReader) -> Settings:
                 0,
                 least=1,
                 most=65_535,
-                about="the port on which a worker or beat serves `/metrics`; `dispatcher up` gives each of them a port, from this one "
+                about="the port on which a worker or beat serves `/metrics`; `dispatcher up` gives each of them one, from here "
                 "on; not served if not set",
             )
         ),
