@@ -33,12 +33,12 @@ def _registry() -> CollectorRegistry:
 def show_metrics(services: ServicesDependency) -> PlainTextResponse:
     """All metrics, for Prometheus. While the ledger is away, those that do not need it."""
     record_pool(services.pool.pop_stats())
-    gauges = "".join(_family(*family) for family in families(services))
+    gauges = "".join(family_text(*family) for family in families(services))
     return PlainTextResponse(gauges + exposition(_registry()), media_type=MEDIA_TYPE)
 
 
-def _family(name: str, meaning: str, samples: Sequence[Sample]) -> str:
-    """One metric family."""
+def family_text(name: str, meaning: str, samples: Sequence[Sample]) -> str:
+    """One metric family in the text format."""
     name = PREFIX + name
     head = f"# HELP {name} {meaning}\n# TYPE {name} gauge\n"
     return head + "".join(f"{name}{_labels(labels)} {_number(value)}\n" for labels, value in samples)

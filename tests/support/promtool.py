@@ -1,4 +1,4 @@
-"""Evaluate alert rules with promtool, the program of Prometheus: on metrics as the program serves them, before and after a fault."""
+"""Evaluate alert rules with promtool, the program of Prometheus, on metrics as they are served before and after a fault."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yaml"
-HOURS = 8  # of evaluation: more than the longest range of a rule
+MINUTES = 480  # until the evaluation: more than the longest range of a rule
 CALM = 120  # minutes before the fault
 
 
@@ -35,11 +35,11 @@ def check_rules(file: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def firing(alert: str, before: str, after: str, *, hours: int = HOURS) -> bool:
-    """Whether an alert fires when the metrics are as in `before` for two hours and then as in `after`, both as `/metrics` serves them.
+def firing(alert: str, before: str, after: str, *, minutes: int = MINUTES) -> bool:
+    """Whether an alert fires after so many minutes: two hours as in `before`, then as in `after`, both as `/metrics` serves them.
 
-    A gauge keeps its value. A counter that has grown between the two goes on growing as much each minute. The times of promtool begin
-    at 0, so Unix times are moved there.
+    A gauge keeps its value. A counter that has grown between the two goes on growing as much each minute. The times of promtool
+    begin at 0, so Unix times are moved there.
     """
     document = {
         "rule_files": [str(RULES)],
@@ -47,8 +47,8 @@ def firing(alert: str, before: str, after: str, *, hours: int = HOURS) -> bool:
         "tests": [
             {
                 "interval": "1m",
-                "input_series": _series(before, after, hours),
-                "alert_rule_test": [{"eval_time": f"{hours}h", "alertname": f"Dispatcher{alert}", "exp_alerts": []}],
+                "input_series": _series(before, after, minutes),
+                "alert_rule_test": [{"eval_time": f"{minutes}m", "alertname": f"Dispatcher{alert}", "exp_alerts": []}],
             }
         ],
     }
@@ -63,15 +63,14 @@ def firing(alert: str, before: str, after: str, *, hours: int = HOURS) -> bool:
     return True
 
 
-def _series(before: str, after: str, hours: int) -> list[dict[str, str]]:
+def _series(before: str, after: str, minutes: int) -> list[dict[str, str]]:
     first, last = _samples(before), _samples(after)
     series = []
     for name in sorted({*first, *last}):
         old, new = first.get(name), last.get(name)
-        minutes = hours * 60 - CALM
         calm = f"{old!r}x{CALM}" if old is not None else f"_x{CALM}"
         step = max(0.0, (new or 0.0) - (old or 0.0)) if _is_counter(name) else 0.0
-        fault = f"{new!r}+{step!r}x{minutes}" if new is not None else f"_x{minutes}"
+        fault = f"{new!r}+{step!r}x{minutes - CALM}" if new is not None else f"_x{minutes - CALM}"
         series.append({"series": name, "values": f"{calm} {fault}"})
     return series
 
