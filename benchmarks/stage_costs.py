@@ -18,15 +18,18 @@ import psycopg
 from benchmarks.environment import BenchEnvironment, database
 from benchmarks.resource_usage import cpu_seconds
 from benchmarks.throughput import finished, submit
-from channels.base import Channel, Content, Email, MergedEmail, Provider
+from channels.base import Channel, Content, Email, MergedEmail, Outbound, Provider, Receipt, Result, Sms
 from channels.http import HttpRequest, HttpResponse, HttpTransport, TransportError
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
 from channels.providers.twilio import TwilioAccount, TwilioSms, TwilioWhatsApp
+from channels.resilience.observed import Observed
+from channels.send_window import SendWindow, window_of
 from dispatcher import content
 from dispatcher.campaigns import scheduler
 from dispatcher.content import Catalog
 from dispatcher.delivery import pipeline
+from dispatcher.delivery.batch_metrics import record_claim, record_hand_off, record_outcomes
 from dispatcher.delivery.hand_off import hand_off, send_window_for_claim
 from dispatcher.delivery.settlement import conclude_all, settle
 from dispatcher.domain.decision import Permission, Send
@@ -38,12 +41,13 @@ from dispatcher.ledger.delivery.chunks import Chunk, find_chunk
 from dispatcher.ledger.delivery.scheduling import DueChunk, close
 from dispatcher.maintenance import sweep
 from dispatcher.policy import decide
+from dispatcher.runtime.metrics import start_group
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, COLLECT_AFTER, DeliveryLimits, Services
 from dispatcher.runtime.template_versions import TemplateVersions
 
 T = TypeVar("T")
 SAMPLE = 10  # mails of each batch that are compared with Jinja's output
-STAGES = ("gather", "decide", "render", "claim", "send", "settle")
+STAGES = ("gather", "decide", "render", "claim", "send", "settle", "record")
 ALONE = ("rendering", "posting", "rows")
 PUBLISH_SECONDS_MAX = 600.0
 
@@ -127,6 +131,7 @@ def _adapters(bench: BenchEnvironment, http: HttpTransport, mails_per_request: i
 
 def measure(bench: BenchEnvironment, setup: SendSetup, people: int) -> StageCosts:
     """Run a campaign in this process, stage by stage."""
+    _start_metrics(bench.home / "metrics")
     with _counting_pool() as pool:
         http = RecordingTransport(concurrency=200)
         for _ in http.exchange((None, HttpRequest(f"{bench.sink}/count", ())) for _ in range(200)):
@@ -168,6 +173,12 @@ def measure(bench: BenchEnvironment, setup: SendSetup, people: int) -> StageCost
         decide_us=decide_us,
         publish_us=publish_us,
     )
+
+
+@lru_cache(maxsize=1)
+def _start_metrics(folder: Path) -> None:
+    """Record as a worker with DISPATCHER_METRICS_PORT does: once a second at most, numbers go to its files."""
+    start_group(folder)
 
 
 def _publish_us(bench: BenchEnvironment, services: Services) -> float:
@@ -254,11 +265,48 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds
     assert len(claim.claimed) == len(batch)
     with _timed(seconds, "send"):
         deadline = services.monotonic_clock() + services.limits.send_deadline_seconds
-        done = hand_off(
-            services.providers, prepared, send_window_for_claim(services.pool, claim.number, deadline, services.monotonic_clock)
-        )
+        window = send_window_for_claim(services.pool, claim.number, deadline, services.monotonic_clock)
+        started = services.monotonic_clock()
+        done = hand_off(services.providers, prepared, window)
     with _timed(seconds, "settle"):
-        settle(services, chunk.spec.entity, claim.number, conclude_all(services, chunk.spec, prepared, done.results))
+        concluded = conclude_all(services, chunk.spec, prepared, done.results)
+        settle(services, chunk.spec.entity, claim.number, concluded)
+    with _timed(seconds, "record"):
+        record_claim(chunk.spec.kind, [item.entry for item in prepared], claim)
+        record_hand_off(chunk.spec.kind, window, started, services)
+        record_outcomes(chunk.spec.kind, concluded)
+    seconds["record"] += _observing_seconds(len(batch))
+
+
+def _observing_seconds(messages: int) -> float:
+    """What `Observed` adds to the send stage: a batch at a provider that does nothing, with it and without, in turn."""
+    batch, plain = [Outbound(str(number), Channel.EMAIL, "", Sms("")) for number in range(messages)], NoProvider()
+    best = {False: float("inf"), True: float("inf")}
+    for is_observed in (False, True) * 3:
+        provider: Provider = Observed(plain) if is_observed else plain
+        started = time.process_time()
+        for _ in provider.send(batch, window_of(60.0)):
+            pass
+        best[is_observed] = min(best[is_observed], time.process_time() - started)
+    return max(0.0, best[True] - best[False])
+
+
+class NoProvider:
+    """Takes each message and does nothing. Each has an answer of its own, which is the most expensive case to observe."""
+
+    name, channel = "outbox", Channel.EMAIL
+
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
+        """See `channels.base.Provider`."""
+        assert window.is_open()
+        for outbound in batch:
+            yield outbound, Receipt("x")
+
+    def check(self) -> None:
+        """Nothing to check."""
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 def _texts(content: Content) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ The program that runs the adapters calls `set_observer` to collect them. Without
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from channels.base import (
@@ -64,6 +65,12 @@ def observer() -> Observer | None:
 
 def result_class(result: Result) -> str:
     """The class of a result: a closed set, unlike the providers' codes."""
-    if isinstance(result, Receipt):
+    return class_name(type(result))
+
+
+@lru_cache(maxsize=64)
+def class_name(kind: type[Result]) -> str:
+    """The class of all results of a type."""
+    if issubclass(kind, Receipt):
         return ACCEPTED
-    return next((name for kind, name in _CLASSES if isinstance(result, kind)), "uncertain")
+    return next((name for each, name in _CLASSES if issubclass(kind, each)), "uncertain")

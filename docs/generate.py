@@ -37,8 +37,12 @@ from dispatcher.events.file_columns import DATASETS
 from dispatcher.intake.campaign import CampaignForm
 from dispatcher.intake.recipient import RecipientForm
 from dispatcher.intake.trigger import TriggerForm
+from dispatcher.maintenance.alert_rules import rules
+from dispatcher.maintenance.metrics import GAUGES, OUTSIDE_GAUGES
 from dispatcher.policy import RULES
 from dispatcher.runtime.environment import OUR_PREFIX, EnvironmentReader, EnvironmentVariable
+from dispatcher.runtime.metric_families import FAMILIES
+from dispatcher.runtime.metrics import PREFIX as METRIC_PREFIX
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import variables
 from dispatcher.web.app import create
@@ -97,6 +101,38 @@ def reason_codes() -> str:
     rows = [(code(each), labels.REASONS[each]) for each in ReasonCode]
     later = [(code(each), meaning) for each, meaning in labels.REASONS.items() if each not in set(ReasonCode)]
     return f"{table(('code', 'meaning'), rows)}\nCodes that are set after the decision:\n\n{table(('code', 'meaning'), later)}"
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+
+def _metric_row(name: str, labels: Iterable[str], meaning: str) -> tuple[str, str]:
+    inside = ", ".join(labels)
+    return code(METRIC_PREFIX + name + (f"{{{inside}}}" if inside else "")), meaning
+
+
+def gauges() -> str:
+    """The gauges that the web application serves."""
+    return table(("metric", "meaning"), [_metric_row(each.name, each.labels, each.help) for each in (*GAUGES, *OUTSIDE_GAUGES)])
+
+
+def metric_families() -> str:
+    """What each process group counts."""
+    return table(("metric", "meaning"), [_metric_row(each.name, each.labels, each.help) for each in FAMILIES])
+
+
+def alert_rules() -> str:
+    """The alerts, each with its runbook."""
+    rows = [
+        (
+            f"[Dispatcher{rule.name}](runbooks/{rule.runbook}.md)",
+            rule.severity.value,
+            f"{rule.minutes} min",
+            re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"(\1)", rule.text),
+        )
+        for rule in rules()
+    ]
+    return table(("alert", "severity", "after", "meaning"), rows)
 
 
 # -- the rules ---------------------------------------------------------------------------------------------------------
@@ -404,6 +440,9 @@ def _as_code(text: str) -> str:
 
 
 PARTS: Mapping[str, Callable[[], str]] = {
+    "gauges": gauges,
+    "metric-families": metric_families,
+    "alert-rules": alert_rules,
     "api-routes": api_routes,
     "api-schemas": api_schemas,
     "campaign-fields": campaign_fields,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from channels.measurements import ACCEPTED
@@ -48,12 +49,13 @@ def record_hand_off(kind: Kind, window: SendWindow, started: float, services: Se
 
 def record_outcomes(kind: Kind, concluded: Sequence[SendResult]) -> None:
     """Count the outcomes, and hand on what was collected."""
-    numbers: dict[tuple[str, ...], float] = {}
-    for item in concluded:
-        outcome = item.outcome
-        labels = (outcome.state, item.channel, item.provider, kind, _reason(outcome.reason, item.result_class))
-        numbers[labels] = numbers.get(labels, 0) + 1
-    RECORDER.count_all(MESSAGES, numbers)
+    # Plain strings: the hash of an enum is computed in Python, each time.
+    numbers = Counter(
+        (item.outcome.state._value_, item.channel._value_, item.provider, item.outcome.reason, item.result_class)
+        for item in concluded
+    )
+    for (state, channel, provider, code, result_class), number in numbers.items():
+        RECORDER.count(MESSAGES, number, (state, channel, provider, kind, _reason(code, result_class)))
     RECORDER.flush()
 
 

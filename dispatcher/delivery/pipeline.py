@@ -18,7 +18,7 @@ import structlog
 from channels.alerts import alert
 from channels.base import Channel, Content, Outbound, Push
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
-from dispatcher.content import ContentRefusal, MessageLinks, RenderRequest, Template
+from dispatcher.content import ContentRefusal, MessageLinks, RenderRequest, Template, take_render_counts
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
 from dispatcher.delivery.batch_metrics import record_claim, record_hand_off, record_outcomes
 from dispatcher.delivery.fallback import channels_after
@@ -178,6 +178,7 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
 
 def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped_channels: dict[Channel, str]) -> Claim:
     """Take one batch through all steps. No connection is held during provider calls. Adds channels that stop to `stopped`."""
+    take_render_counts()  # what the checks of templates rendered is no message
     prepared = prepare_all(services, chunk, batch, stopped_channels)
     entries, limits, approval = [item.entry for item in prepared], send_limits(services, chunk), _trigger_approval(services, chunk)
     deadline = services.monotonic_clock() + services.limits.send_deadline_seconds  # from before the claim, which may wait for locks
