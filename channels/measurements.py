@@ -6,7 +6,6 @@ The program that runs the adapters calls `set_observer` to collect them. Without
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Protocol
 
 from channels.base import (
@@ -51,6 +50,7 @@ class Observer(Protocol):
 
 
 _observers: list[Observer] = []
+_names: dict[type[Result], str] = {}
 
 
 def set_observer(observer: Observer) -> None:
@@ -68,9 +68,9 @@ def result_class(result: Result) -> str:
     return class_name(type(result))
 
 
-@lru_cache(maxsize=64)
 def class_name(kind: type[Result]) -> str:
-    """The class of all results of a type."""
-    if issubclass(kind, Receipt):
-        return ACCEPTED
-    return next((name for each, name in _CLASSES if issubclass(kind, each)), "uncertain")
+    """The class of all results of a type. Searched once for each type: this is the hot path."""
+    if kind not in _names:
+        found = (name for each, name in _CLASSES if issubclass(kind, each))
+        _names[kind] = ACCEPTED if issubclass(kind, Receipt) else next(found, "uncertain")
+    return _names[kind]

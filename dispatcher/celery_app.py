@@ -253,6 +253,8 @@ def _on_publish(sender: str | None = None, headers: Any = None, **_: object) -> 
 
 @task_prerun.connect
 def _on_start(task: Task, **_: object) -> None:
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(task=task.name, task_id=task.request.id)
     _per_thread.started_at = time.monotonic()
     published_at = getattr(task.request, PUBLISHED_AT, None)
     if isinstance(published_at, int | float):
@@ -267,6 +269,7 @@ def _on_end(task: Task, state: str | None = None, **_: object) -> None:
     if hasattr(_per_thread, "services"):
         metrics.record_pool(_per_thread.services.pool.pop_stats())
     RECORDER.flush(now=True)  # the next task may be hours away
+    structlog.contextvars.clear_contextvars()
 
 
 @setup_logging.connect

@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import groupby
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from channels.alerts import alert
 from channels.base import Channel, Content, Outbound, Push
@@ -66,6 +67,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         chunk = find_chunk(connection, period, number)
     if chunk is None:
         return None
+    bind_contextvars(campaign=chunk.campaign_id, period=period, chunk=number)  # of every line until the task ends
     # Stop here if the campaign is not running. It could start later, after its approval was withdrawn, and this worker would still
     # use the approval it read above.
     if chunk.campaign_state not in (None, CampaignState.RUNNING) or not may_use_templates(services, chunk):

@@ -287,7 +287,7 @@ def flower(port: int) -> ChildCommand:
 
 def web(host: str, port: int) -> ChildCommand:
     """API, webhooks, preference centre and console."""
-    where = ("--host", host, "--port", str(port), "--no-access-log")  # an access log would hold unsubscribe tokens
+    where = ("--host", host, "--port", str(port), "--no-access-log")  # the program writes its own
     # By default uvicorn believes X-Forwarded-For of each program on this machine, but failed sign-ins are counted by address.
     proxies = () if os.environ.get("FORWARDED_ALLOW_IPS") else ("--no-proxy-headers",)
     argv = (sys.executable, "-m", "uvicorn", "--factory", "dispatcher.web:app", *where, *proxies)
@@ -362,7 +362,7 @@ def _listener(port: int) -> str:
 
 
 def _celery() -> tuple[str, ...]:
-    return (sys.executable, "-m", "celery", "-A", "dispatcher")
+    return (sys.executable, "-m", "celery", "-A", "dispatcher", "--quiet")  # no banner: each line of a log is JSON
 
 
 def _in_child(nice: int) -> None:

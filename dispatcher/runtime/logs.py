@@ -19,6 +19,7 @@ _TASK_NAME = re.compile(r"[\w.]{1,100}")
 def configure_logs(level: int = logging.INFO) -> None:
     """Format our own and the libraries' logs in the same way."""
     shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,  # the task or request, the campaign and chunk that are worked on
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -36,7 +37,7 @@ def configure_logs(level: int = logging.INFO) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 shorten_lost_connection,
-                structlog.processors.format_exc_info,
+                format_error,
                 renderer,
             ],
         )
@@ -46,6 +47,8 @@ def configure_logs(level: int = logging.INFO) -> None:
     root.setLevel(level)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("celery.worker.consumer.consumer").filters[:] = [hide_message_bodies]
+    logging.getLogger("celery.app.trace").filters[:] = [hide_error_text]
+    logging.captureWarnings(True)  # else they are lines of their own, in no format
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings contain connection strings
 
 
@@ -63,21 +66,44 @@ def hide_message_bodies(record: logging.LogRecord) -> bool:
     return True
 
 
+def hide_error_text(record: logging.LogRecord) -> bool:
+    """Leave out the text of an error that a task did not expect: Celery writes it into its message."""
+    if record.levelno >= logging.ERROR and isinstance(record.args, dict) and "exc" in record.args:
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        record.args = {**record.args, "exc": type(error).__name__ if error is not None else "", "traceback": ""}
+    return True
+
+
+def format_error(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Write the classes and places of an error and of those that it followed, and none of their texts.
+
+    A text may hold a value: PostgreSQL's errors have the row (`DETAIL: Key (email)=…`), pydantic's the input.
+    """
+    error = _error_of(event.pop("exc_info", None))
+    if error is not None:
+        parts = []
+        for each in _chain(error):
+            frames = traceback.StackSummary.extract(traceback.walk_tb(each.__traceback__))
+            parts.append(f"{type(each).__module__}.{type(each).__qualname__}\n{''.join(frames.format())}".rstrip())
+        event["exception"] = "\nfollowed ".join(parts)
+    return event
+
+
+def _error_of(found: object) -> BaseException | None:
+    """The error that a log record names."""
+    if isinstance(found, tuple):
+        found = found[1]
+    if isinstance(found, BaseException):
+        return found
+    return sys.exc_info()[1] if found else None
+
+
 def shorten_lost_connection(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Name error and place instead of a traceback where a connection was lost: that is an outage, not a bug.
 
     Celery and kombu log hundreds of lines when the broker goes away, at times with an error of their own on top.
     """
-    found = event.get("exc_info")
-    error = (
-        found[1]
-        if isinstance(found, tuple)
-        else found
-        if isinstance(found, BaseException)
-        else sys.exc_info()[1]
-        if found
-        else None
-    )
+    error = _error_of(event.get("exc_info"))
     if error is None:
         return event
     lost = next((each for each in _chain(error) if isinstance(each, BrokerConnectionError | ConnectionError)), None)

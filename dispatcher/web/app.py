@@ -10,6 +10,7 @@ from dispatcher import __version__
 from dispatcher.campaigns.overview import BalanceCache
 from dispatcher.runtime.services import Services
 from dispatcher.web import api_reference, errors, health, metrics_page, webhooks
+from dispatcher.web.access_log import AccessLog
 from dispatcher.web.api import openapi, v1
 from dispatcher.web.api_keys import NO_KEYS, ApiKeyRing, Right
 from dispatcher.web.console import pages
@@ -60,4 +61,5 @@ def create(
     application.add_middleware(UnambiguousLength)
     application.add_middleware(ErrorBoundary)
     application.add_middleware(SecurityHeaders, https=services.public_url.startswith("https://"))
+    application.add_middleware(AccessLog)
     return application

@@ -802,11 +802,13 @@ def test_a_ledger_that_is_away_is_told_with_a_time_to_come_back(tmp_path: Path) 
         for method, path, body in [
             ("GET", "/v1/campaigns", None),
             ("POST", "/v1/messages", trigger()),
-            ("GET", "/metrics", None),
             ("GET", "/readyz", None),
         ]:
             answer = desk.call(method, path, body)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), path
+        text = desk.client.get("/metrics").text
+        assert 'dispatcher_engine_up{engine="database"} 0' in text
+        assert "dispatcher_chunks_open" not in text
 
 
 def test_figures_tell_how_things_stand_and_of_nobody(desk: Desk) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import subprocess
+import sys
+
 from redis.exceptions import ConnectionError as BrokerConnectionError
 
-from dispatcher.runtime.logs import shorten_lost_connection
+from dispatcher.runtime.logs import format_error, hide_error_text, shorten_lost_connection
+
+PLANTED = "anna@example.org"
 
 
 def logged(error: BaseException) -> dict[str, object]:
@@ -37,5 +44,51 @@ def test_a_lost_connection_is_one_line() -> None:
         assert str(line["place"]).startswith("test_logs.py:")
 
 
-def test_any_other_error_keeps_its_traceback() -> None:
-    assert "exc_info" in logged(failed(ValueError("a bug")))
+def test_any_other_error_keeps_its_place_and_loses_its_text() -> None:
+    event = format_error(None, "error", {"event": "x", "exc_info": failed(ValueError(PLANTED))})
+    assert str(event["exception"]).startswith("builtins.AttributeError")
+    assert "test_logs.py" in str(event["exception"])
+    assert "ValueError" in str(event["exception"])
+    assert PLANTED not in str(event)
+
+
+def test_celery_writes_no_text_of_an_unexpected_error() -> None:
+    try:
+        raise ValueError(PLANTED)
+    except ValueError as error:
+        values = {
+            "name": "dispatcher.retain",
+            "id": "1",
+            "description": "raised unexpected",
+            "exc": repr(error),
+            "traceback": PLANTED,
+        }
+        record = logging.LogRecord(
+            "celery.app.trace", logging.ERROR, "", 0, "Task %(name)s[%(id)s] %(description)s: %(exc)s", (values,), sys.exc_info()
+        )
+    assert hide_error_text(record)
+    assert record.getMessage() == "Task dispatcher.retain[1] raised unexpected: ValueError"
+    assert PLANTED not in str(record.args)
+
+
+LOGGED = """
+import logging, warnings, structlog
+from dispatcher.runtime.logs import configure_logs
+configure_logs()
+warnings.warn("a warning of a library")
+structlog.contextvars.bind_contextvars(task="dispatcher.retain", task_id="t-1", campaign="spring")
+structlog.get_logger().info("of ours")
+logging.getLogger("kombu").warning("of a library")
+try:
+    raise ValueError("anna@example.org")
+except ValueError:
+    logging.getLogger("kombu").exception("failed")
+"""
+
+
+def test_every_line_is_json_and_names_its_task() -> None:
+    done = subprocess.run([sys.executable, "-c", LOGGED], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["logger"] for line in lines] == ["py.warnings", "__main__", "kombu", "kombu"]
+    assert all(line["task_id"] == "t-1" and line["campaign"] == "spring" for line in lines[1:])
+    assert PLANTED not in done.stderr
