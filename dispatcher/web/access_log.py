@@ -69,8 +69,10 @@ def _write(scope: Scope, status: int, seconds: float) -> None:
 def _route(scope: Scope) -> str:
     """The route with its parameters' names in place of their values; "" where there is none. FastAPI names only the part below the
     prefixes of the routers, and a prefix has no parameter."""
-    path: str = getattr(scope.get("route"), "path", "")
-    if not path or ":path}" in path:
+    if "route" not in scope:
+        return ""
+    path: str = getattr(scope["route"], "path", "")
+    if ":path}" in path:
         return path
     segments = scope["path"].split("/")
     return "/".join(segments[: len(segments) - path.count("/")]) + path

@@ -43,7 +43,7 @@ print(exposition(registry))
 """
 
 
-def test_a_worker_adds_up_its_processes_and_forgets_gauges_of_the_dead(tmp_path: Path) -> None:
+def test_a_worker_adds_up_its_processes_living_and_dead(tmp_path: Path) -> None:
     (tmp_path / "group").mkdir()
     (tmp_path / "group" / "counter_1.db").write_text("of an earlier run")
     program = (sys.executable, "-c", GROUP, str(tmp_path / "group"))
