@@ -219,7 +219,7 @@ def test_a_disabled_event_endpoint_is_behind(services: Services) -> None:
 
     def disable() -> None:
         add_endpoint(with_hosts, "http://127.0.0.1:9/events", "crm")
-        event_endpoints.disable(with_hosts, "crm")
+        event_endpoints.disable(with_hosts, "crm", "tests")
 
     check("EventEndpointBehind", with_hosts, disable)
 
