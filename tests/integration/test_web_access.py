@@ -69,7 +69,7 @@ def test_the_access_log_has_routes_and_ids_but_no_tokens(database: str, caplog: 
         client.get(f"/v1/messages/{planted}")
         client.get("/healthz")
     lines = [record.msg for record in caplog.records if isinstance(record.msg, dict) and record.msg["event"] == "request"]
-    assert [line["route"] for line in lines] == ["/u/{token}", "", "/v1/messages/{message_id}"]
+    assert [line["route"] for line in lines] == ["/u/{token:path}", "", "/v1/messages/{message_id}"]
     assert all(line["status"] >= 400 and line["request_id"] for line in lines)
     assert planted not in str(lines)
 
