@@ -50,6 +50,13 @@ _KEYS = (
     "variables",
 )
 _VARIABLE_KEYS = ("category", "type", "required", "modes", "example", "links", "samples")
+_STAND_INS: Mapping[str, Any] = {  # in place of a faulty example, so that the rest of the template is checked, too
+    "text": "Example",
+    "number": 2,
+    "money": 20,
+    "date": "2026-01-31",
+    "url": "https://www.bank.example/",
+}
 _LINKS_MAX = 20  # a list of everybody's links is what it must not be
 _PUSH_KEYS = tuple(PushOptions.__slots__)
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -231,20 +238,22 @@ def _samples(reader: _Reader, path: Path, kind: str) -> tuple[Any, ...]:
 
 
 def _example(reader: _Reader, path: Path, kind: str) -> Mapping[Language, Any]:
+    """The example for each language. A faulty one is reported, and replaced: whoever renders needs a value."""
     value = reader.get(path)
+    stand_in = dict.fromkeys(LANGUAGES, _STAND_INS[kind])
     per_language = value if isinstance(value, Mapping) else dict.fromkeys(LANGUAGES, value)
     if value is None:
         reader.fault(path, "is missing: previews and checks need one")
-        return {}
+        return stand_in
     if set(per_language) != set(LANGUAGES):
         reader.fault(path, f"needs one value, or one for each of {', '.join(LANGUAGES)}")
-        return {}
+        return stand_in
     for value in per_language.values():
         try:
             READERS[kind](value)
         except ValueError as error:
             reader.fault(path, str(error))
-            return {}
+            return stand_in
     return dict(per_language)
 
 

@@ -4,6 +4,7 @@ much memory once it is read.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from itertools import islice
@@ -50,6 +51,15 @@ def check_size(value: Any, file: str, values_max: int = VALUES_MAX) -> None:
             return
         level = (item for part in below for item in part)
     raise TooLarge(InputError(file, 0, "", DEPTH_TEXT))
+
+
+def is_utf8(value: Any) -> bool:
+    """Whether the texts of a JSON value can be written as UTF-8: `"\\ud800"` is valid JSON, and no Unicode character."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def values_text(values_max: int) -> str:

@@ -236,6 +236,15 @@ def test_all_faults_of_a_folder_are_found_at_once(tmp_path: Path) -> None:
     assert ("offer/fr/email.html", 1, "T403") not in found
 
 
+def test_an_example_of_another_type_hides_no_other_fault(tmp_path: Path) -> None:
+    files = changed("click here")
+    files[DECLARATION] += '[variables.until]\ncategory = "product"\ntype = "date"\nexample = "31/03/2027"\n'
+    found = lint_folder(POLICY, write(tmp_path, files))
+    line = files[DECLARATION].split("\n").index('example = "31/03/2027"') + 1
+    assert (DECLARATION, line, "variables.until.example") in {(each.file, each.line, each.field) for each in found}
+    assert FAULTS["click here"][0] in {each.code for each in found}
+
+
 def test_a_finding_says_which_messages_have_it(tmp_path: Path) -> None:
     files = sound_folder()
     files[NL] = files[NL].replace("{{ project }}", '{{ project }} <img src="https://www.bank.example/a.png">')

@@ -69,6 +69,7 @@ def test_a_broken_template_is_shown_at_its_line(tmp_path: Path) -> None:
     [
         ("offer/template.toml", "kind = "),
         ("offer/template.toml", ""),
+        ("offer/template.toml", sound_folder()["offer/template.toml"].replace("example = 1500", 'example = "nine"')),
         ("offer/nl/texts.toml", "[push"),
         ("offer/nl/texts.toml", "[email]\nsubject = '{{ ? }}'\npreheader = 'x'"),
         ("offer/nl/email.html", "{% extends 'x' %}" * 2),
@@ -105,6 +106,16 @@ def test_own_values_replace_the_examples_and_faults_are_named(tmp_path: Path) ->
     page = client.get(OFFER, params={"data": '{"amount": "x", "wrong": 1}'}).text
     assert "wrong: not declared by the template" in page
     assert "amount: must be a number" in page
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [('{"amount": 1%s}' % ("0" * 5_000), "has a number of too many digits"), ('{"first_name": "\\ud800"}', "has half a surrogate pair")],
+)
+def test_values_that_python_cannot_use_are_named(tmp_path: Path, data: str, fault: str) -> None:
+    answer = opened(tmp_path).get(OFFER, params={"data": data})
+    assert answer.status_code == 200
+    assert f"Your own values: {fault}" in answer.text
 
 
 def test_values_of_a_file_are_read_again(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from dispatcher.content import SHARED, Template, read_folder
 from dispatcher.content.catalog import inspect_files
 from dispatcher.content.lint.findings import LintFinding, LintRule, lint_rule
+from dispatcher.intake.json_limits import is_utf8
 from dispatcher.policy import Policy
 from dispatcher.runtime.template_folder import file_stamps
 from dispatcher.runtime.template_lint import lint_report
@@ -130,8 +131,12 @@ def read_values(text: str, where: str) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"{where}: line {error.lineno}, column {error.colno}: {error.msg}"]
     except RecursionError:
         return {}, [f"{where}: is nested too deeply"]
+    except ValueError:  # Python converts no number of more than 4,300 digits
+        return {}, [f"{where}: has a number of too many digits"]
     if not isinstance(values, dict):
         return {}, [f'{where}: must be an object, such as {{"first_name": "Ann"}}']
+    if not is_utf8(values):
+        return {}, [f"{where}: has half a surrogate pair, such as \\ud800, which is no Unicode character"]
     return values, []
 
 
