@@ -16,6 +16,7 @@ from dispatcher.intake.campaign_edit import check_edited
 from dispatcher.ledger.campaigns import edits
 from dispatcher.ledger.campaigns.edits import CampaignEdit, LockedCampaign
 from dispatcher.ledger.connection import lend
+from dispatcher.ledger.maintenance import policies
 from dispatcher.runtime.services import Services
 
 EDITABLE_STATES = frozenset({CampaignState.SCHEDULED, CampaignState.AWAITING_RELEASE, CampaignState.PAUSED})
@@ -38,7 +39,8 @@ def edit(
     """Change options of a campaign; None where no campaign has this id. What is so already is no edit.
 
     A change of time, rate or expiry voids a release, and whoever made it cannot release the campaign: the second person must
-    have seen what is sent. Raises `BadInput`, and `VersionConflict` where the campaign has another version than expected.
+    have seen what is sent. Raises `BadInput`, `PolicyNotInForce`, and `VersionConflict` where the campaign has another version than
+    expected.
     """
     now = services.clock()
     with lend(services.pool) as connection, connection.transaction():
@@ -53,6 +55,7 @@ def edit(
         spec = replace(campaign.spec, **changed)
         if refusal := _refusal(campaign, spec, changed):
             return EditResult(campaign.version, refusal)
+        policies.require_in_force(connection, services.policy.digest)
         check_edited(spec, changed, services.policy, now)
         values = {name: [_json(getattr(campaign.spec, name)), _json(value)] for name, value in changed.items()}
         entry = CampaignEdit(campaign.version + 1, now, actor, values)

@@ -12,11 +12,13 @@ from typing import Any
 
 from dispatcher.campaigns.submission import validation_context
 from dispatcher.domain.errors import ScheduleConflict, UnknownSchedule
+from dispatcher.domain.person_names import is_same_name
 from dispatcher.domain.run_times import run_id, run_times
 from dispatcher.intake.schedule import Schedule, parse_schedule, read_schedule, stored_schedule
 from dispatcher.ledger.campaigns import schedules
 from dispatcher.ledger.campaigns.schedules import RunState, ScheduleChange, ScheduleRun, ScheduleState, StoredSchedule
 from dispatcher.ledger.connection import lend
+from dispatcher.ledger.maintenance import policies
 from dispatcher.runtime.services import Services
 
 __all__ = ["RunState", "Schedule", "ScheduleChange", "ScheduleRun", "ScheduleState", "StoredSchedule"]
@@ -71,13 +73,14 @@ def parse(services: Services, form: Mapping[str, Any]) -> Schedule:
 def add(services: Services, schedule: Schedule, actor: str) -> ScheduleStatus:
     """Add a definition; the same one again changes nothing. Where the policy says so, it waits for approval by somebody else.
 
-    Raises `ScheduleConflict` where its id has another definition.
+    Raises `ScheduleConflict` where its id has another definition, and `PolicyNotInForce`.
     """
     now, form = services.clock(), schedule.form
     needs_approval = services.policy.schedules.approval == "definition"
     state = ScheduleState.AWAITING_APPROVAL if needs_approval else ScheduleState.ACTIVE
     stored = StoredSchedule(0, form.id, schedule.definition, state, actor, None, now, next_run(schedule, now))
     with lend(services.pool) as connection, connection.transaction():
+        policies.require_in_force(connection, services.policy.digest)
         no = schedules.add(connection, stored)
         if no is not None:
             schedules.note(connection, no, ScheduleChange(now, actor, "add", state))
@@ -146,7 +149,7 @@ def _approved(stored: StoredSchedule, actor: str, now: datetime) -> StoredSchedu
         return stored
     if stored.state is ScheduleState.ENDED:
         raise ScheduleConflict("cannot approve a recurring campaign that is ended")
-    if not actor.strip() or actor.strip().lower() == stored.submitted_by.strip().lower():
+    if not actor.strip() or is_same_name(actor, stored.submitted_by):
         raise ScheduleConflict(f"it was submitted by {stored.submitted_by or 'nobody known'}: somebody else has to approve it")
     state = ScheduleState.ACTIVE if stored.state is ScheduleState.AWAITING_APPROVAL else stored.state
     return replace(stored, state=state, approved_by=actor, next_at=next_run(stored_schedule(stored.definition), now))

@@ -10,11 +10,13 @@ from enum import StrEnum
 from dispatcher.content import Catalog, Template, texts_to_write
 from dispatcher.delivery.approval_check import DIGEST_SHOWN, not_approved_text, unapproved
 from dispatcher.domain.message import Kind
+from dispatcher.domain.person_names import is_same_name
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.campaigns import lifecycle, template_approvals
 from dispatcher.ledger.campaigns.template_approvals import Approval, FirstApproval, NewApproval
 from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.maintenance import policies
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable, needs_approval, store_sources
@@ -31,7 +33,15 @@ __all__ = [
     "history",
     "set_approval",
 ]
-__all__ += ["NOT_APPROVED", "approval_obstacles", "known_template", "template_version", "template_versions"]
+__all__ += [
+    "NOT_APPROVED",
+    "approval_obstacles",
+    "blocking_findings",
+    "draft_error",
+    "known_template",
+    "template_version",
+    "template_versions",
+]
 
 
 class ApprovalStatus(StrEnum):
@@ -92,8 +102,12 @@ def set_approval(
     `digest` (or its beginning, of 12 characters at least) is what the person looked at: the present version, or one that was
     approved before, which campaigns may still use. Where the policy asks for two people, the first approval waits for one by
     somebody else. Raises `BadInput` for an unknown name, a digest of neither, an empty actor, a service message, an author who
-    approves their own text, and findings of the linter that the policy lets block an approval.
+    approves their own text, and findings of the linter that the policy lets block an approval. Raises `PolicyNotInForce` for an
+    approval under another policy than the one in force, which may ask for less; a withdrawal is possible under any.
     """
+    if approved:
+        with lend(services.pool) as connection:
+            policies.require_in_force(connection, services.policy.digest)
     version = _former_version(services, name, digest) or template_version(services, name)
     actor, comment = actor.strip(), comment.strip()
     if errors := list(approval_obstacles(version, approved, actor, digest)):
@@ -103,12 +117,13 @@ def set_approval(
         return version
     if len(comment) > COMMENT_CHARACTERS_MAX:
         raise BadInput(InputError("approval", 0, "comment", f"is longer than {COMMENT_CHARACTERS_MAX} characters"))
-    if approved and (findings := list(_blocking_findings(services.policy, template))):
+    if approved and (findings := list(blocking_findings(services.policy, template))):
         raise BadInput(*findings)
     return _record(services, version, approved, actor, comment)
 
 
-def _blocking_findings(policy: Policy, template: Template) -> Iterator[InputError]:
+def blocking_findings(policy: Policy, template: Template) -> Iterator[InputError]:
+    """The linter's findings that the policy lets block an approval."""
     # Imported here: it takes 0.1 s, and workers, which import this module, approve nothing.
     from dispatcher.runtime.template_lint import blocking, lint_version
 
@@ -119,7 +134,7 @@ def _blocking_findings(policy: Policy, template: Template) -> Iterator[InputErro
 def _record(services: Services, version: TemplateVersion, approved: bool, actor: str, comment: str) -> TemplateVersion:
     """Record an approval or a withdrawal, with all that follows from it."""
     template, first, name, now = version.template, version.first, version.template.name, services.clock()
-    if approved and needs_two(template, services.policy) and (first is None or _is_same(first.actor, actor)):
+    if approved and needs_two(template, services.policy) and (first is None or is_same_name(first.actor, actor)):
         first = first or FirstApproval(name, template.digest, actor, comment, now)
         with lend(services.pool) as connection, connection.transaction():
             store_sources(connection, [template])
@@ -144,12 +159,15 @@ def needs_two(template: Template, policy: Policy) -> bool:
 
 
 def expire_approvals(services: Services) -> int:
-    """Withdraw the approvals that are older than the policy allows, and pause the campaigns that use them; returns their number."""
+    """Withdraw the approvals that are older than the policy in force allows, and pause the campaigns that use them; returns their
+    number."""
     days, now = services.policy.approval_days, services.clock()
     if not days:
         return 0
     before = now - timedelta(days=days)
     with lend(services.pool) as connection:
+        if not policies.is_in_force(connection, services.policy.digest):
+            return 0
         due = template_approvals.older_than(connection, before)
         for name, digest in due:
             note = f"paused itself: the approval of {name} has expired after {days} days"
@@ -157,10 +175,6 @@ def expire_approvals(services: Services) -> int:
                 lifecycle.pause_campaigns_of_template(connection, name, digest, note, now)
                 template_approvals.expire(connection, digest, before, now)
     return len(due)
-
-
-def _is_same(one: str, other: str) -> bool:
-    return one.strip().casefold() == other.strip().casefold()
 
 
 def _former_version(services: Services, name: str, digest: str | None) -> TemplateVersion | None:
@@ -203,11 +217,11 @@ def approval_obstacles(present: TemplateVersion, approved: bool, actor: str, dig
     if digest is not None and not (len(digest) >= DIGEST_SHOWN and template.digest.startswith(digest)):
         message = f"{template.name} is now {template.digest[:DIGEST_SHOWN]}; look at it again"
         errors.append(InputError("approval", 0, "digest", message))
-    if approved and template.author and actor.casefold() == template.author.casefold():
+    if approved and template.author and is_same_name(actor, template.author):
         errors.append(
             InputError("approval", 0, "actor", f"{template.author} wrote {template.name}: somebody else has to approve it")
         )
-    if approved and (left := _draft_error(template)):
+    if approved and (left := draft_error(template)):
         errors.append(left)
     if approved and (faults := template.translation_faults):
         message = f"{template.name} has {len(faults)} texts that are not translated, or stale; the first is {faults[0]}"
@@ -219,7 +233,7 @@ def approval_obstacles(present: TemplateVersion, approved: bool, actor: str, dig
 
 def approval_errors(connection: Connection, policy: Policy, templates: Collection[Template]) -> list[InputError]:
     """An error for each of these templates that is a draft, or needs an approval and has none; empty where all may be sent."""
-    if drafts := [error for each in templates if (error := _draft_error(each))]:
+    if drafts := [error for each in templates if (error := draft_error(each))]:
         return drafts
     if not any(needs_approval(each, policy) for each in templates):
         return []
@@ -230,7 +244,7 @@ def approval_errors(connection: Connection, policy: Policy, templates: Collectio
     ]
 
 
-def _draft_error(template: Template) -> InputError | None:
+def draft_error(template: Template) -> InputError | None:
     """An error for a template with texts that are still to be written, a service message included."""
     texts = texts_to_write(template)
     if not texts:

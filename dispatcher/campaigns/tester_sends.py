@@ -24,6 +24,7 @@ from dispatcher.ledger.campaigns import tester_sends, whatsapp_templates
 from dispatcher.ledger.campaigns.tester_sends import NewTesterSend, SeededCampaign, TesterSend, TesterSendResult
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import address_keys, recipients, suppressions
+from dispatcher.ledger.maintenance import policies
 from dispatcher.policy.data import Tester
 from dispatcher.runtime.link_hosts import link_hosts
 from dispatcher.runtime.services import Services
@@ -65,7 +66,10 @@ def tester_of(services: Services, name: str) -> Tester:
 
 
 def send_test(services: Services, tester: Tester, request: TestRequest) -> TesterSend | None:
-    """Send one message to a tester; None for a seed that was sent before. Raises `BadInput`, and then sends nothing."""
+    """Send one message to a tester; None for a seed that was sent before.
+
+    Raises `BadInput` and `PolicyNotInForce`, and then sends nothing: anybody can write an address into a policy file of their own.
+    """
     address = tester.addresses.get(request.channel)
     if not request.actor.strip():
         _refuse("actor", "missing: name who sends the test")
@@ -73,6 +77,7 @@ def send_test(services: Services, tester: Tester, request: TestRequest) -> Teste
         _refuse("channel", f"{tester.name} has no address for {request.channel} in the policy")
     content = _content(services, request)
     with lend(services.pool) as connection, connection.transaction():
+        policies.require_in_force(connection, services.policy.digest)
         _check_address(services, connection, tester, request.channel, address)
         new = NewTesterSend(
             request.template.name,
@@ -100,8 +105,13 @@ def newest(services: Services, template: str | None = None, limit: int = 20) -> 
 
 
 def send_due_seeds(services: Services) -> int:
-    """Send the seeds of campaigns that wait for their release, once each; returns their number."""
+    """Send the seeds of campaigns that wait for their release, once each; returns their number.
+
+    Sends none under a policy that is not in force: the periodic sweep runs under any, and another process has the testers.
+    """
     with lend(services.pool) as connection:
+        if not policies.is_in_force(connection, services.policy.digest):
+            return 0
         campaigns = tester_sends.without_seeds(connection)
     return sum(_send_seeds(services, campaign) for campaign in campaigns)
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from channels.alerts import alert
 from channels.base import Channel, ChannelError, WhatsApp
 from channels.whatsapp_templates import Category, NewContent, ProviderTemplate, TemplateClient, TemplateStatus
-from dispatcher.campaigns.template_approval import known_template
+from dispatcher.campaigns.template_approval import blocking_findings, draft_error, known_template
 from dispatcher.content import Template, TemplateError, example_request
 from dispatcher.content.template import WhatsAppTemplate
 from dispatcher.delivery.whatsapp_texts import text_key, texts_of
@@ -25,6 +25,7 @@ from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.campaigns import whatsapp_templates
 from dispatcher.ledger.campaigns.whatsapp_templates import TextKey, WhatsAppText
 from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.maintenance import policies
 from dispatcher.runtime.services import Services
 
 UNDECIDED_SECONDS = 60.0  # how long after a check a text is checked again on which WhatsApp decides; mostly it takes minutes
@@ -136,12 +137,20 @@ def pull(services: Services, name: str | None = None) -> list[TextStatus]:
 def push(services: Services, name: str | None = None) -> list[TextStatus]:
     """Create what the account does not have, submit what was not submitted, fetch all statuses; then as `statuses`.
 
-    Repeating it is safe: a text that was created, even where the answer was lost, is found by its name. Raises `BadInput`,
-    `TemplateApiError`; what was done until then is recorded, and the next push goes on.
+    Repeating it is safe: a text that was created, even where the answer was lost, is found by its name. Raises `BadInput`, also
+    for a template that could not be approved here, `PolicyNotInForce`, and `TemplateApiError`; what was done until then is
+    recorded, and the next push goes on.
     """
+    return _push(services, name, is_checked=True)
+
+
+def _push(services: Services, name: str | None = None, *, is_checked: bool = False) -> list[TextStatus]:
+    """As `push`. Without the checks for the sandbox, which shows the texts to nobody: the linter takes a second for a template."""
     client = _client(services)
     listed = _list(client)
     found = _adopt(services, client, listed, name)
+    if is_checked:
+        _check_texts(services, _unsubmitted(services, client.account, name, found))
     done = 0
     for local in _local_texts(services, client.account, name):
         match = found.get(local.key)
@@ -159,6 +168,26 @@ def push(services: Services, name: str | None = None) -> list[TextStatus]:
         listed = _list(client)
     _update(services, client, listed)
     return statuses(services, name)
+
+
+def _unsubmitted(services: Services, account: str, name: str | None, found: Mapping[TextKey, ProviderTemplate]) -> list[Template]:
+    """The templates with a text that the account does not have, or that was not submitted."""
+    texts = _local_texts(services, account, name)
+    waiting = [each for each in texts if each.key not in found or found[each.key].status is TemplateStatus.UNSUBMITTED]
+    return list({each.template.name: each.template for each in waiting}.values())
+
+
+def _check_texts(services: Services, templates: Sequence[Template]) -> None:
+    """Raise `BadInput` for drafts, and for findings that block an approval: WhatsApp keeps what it got, and rejects for a reason
+    that nobody here can see."""
+    if not templates:
+        return
+    with lend(services.pool) as connection:
+        policies.require_in_force(connection, services.policy.digest)
+    errors = [error for each in templates if (error := draft_error(each))]
+    errors = errors or [error for each in templates for error in blocking_findings(services.policy, each)]
+    if errors:
+        raise BadInput(*errors)
 
 
 def unapproved_texts(services: Services, name: str | None = None) -> list[TemplateError]:
@@ -211,7 +240,7 @@ def poll(services: Services) -> None:
     now = services.clock()
     try:
         if services.whatsapp_is_sandbox and _has_unpushed(services, client.account):
-            push(services)
+            _push(services)
             return
         with lend(services.pool) as connection:
             is_due = whatsapp_templates.take_due(
@@ -230,7 +259,7 @@ def poll(services: Services) -> None:
 def push_to_sandbox(services: Services) -> None:
     """Push all texts where WhatsApp is the sandbox: for demos, tests and benchmarks, which reach nobody."""
     if services.whatsapp_is_sandbox and services.template_client is not None:
-        push(services)
+        _push(services)
 
 
 def _has_unpushed(services: Services, account: str) -> bool:

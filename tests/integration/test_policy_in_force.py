@@ -13,20 +13,26 @@ from typing import Any
 
 import pytest
 
+from channels.base import Channel
 from dispatcher.campaigns.submission import submit, validation_context
+from dispatcher.campaigns.template_approval import ApprovalStatus, set_approval
+from dispatcher.campaigns.tester_sends import TestRequest, send_due_seeds, send_test, tester_of
 from dispatcher.domain.errors import PolicyNotInForce
+from dispatcher.domain.message import Mode
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import alerts, policies
 from dispatcher.maintenance.policy_in_force import NOT_IN_FORCE, PolicyWatch, find
-from dispatcher.policy import parse
+from dispatcher.policy import parse, shipped
 from dispatcher.runtime.bootstrap import check_keys_and_policy
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import Settings
 from tests.support.command import SECRET
-from tests.support.services import add_people, make_services, person, policy_without_quiet_hours
+from tests.support.services import add_people, make_services, outbox, person, policy_without_quiet_hours
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
+JANA = '[testers.jana]\nlanguage = "fr"\nemail = "jana@kbc-bank.example"\nsms = "+32470000091"\n'
+TESTERS = parse(f"{shipped()}\n{JANA}").testers
 COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
 
 
@@ -71,6 +77,30 @@ def test_a_campaign_is_accepted_under_the_policy_in_force_only(services: Service
     send(other)
     with pytest.raises(PolicyNotInForce):
         send(services)
+
+
+def test_a_policy_that_is_not_in_force_approves_and_tests_nothing(other: Services) -> None:
+    own = replace(other, policy=replace(other.policy, testers=TESTERS))
+    request = TestRequest(own.catalog["loan_offer"], Channel.SMS, "fr", Mode.STANDARD, "Bart")
+    with pytest.raises(PolicyNotInForce):
+        send_test(own, tester_of(own, "jana"), request)
+    assert outbox(own, Channel.SMS).sent == []
+    with pytest.raises(PolicyNotInForce):
+        set_approval(own, "train_ticket_offer", True, "Bart")
+    assert set_approval(own, "loan_offer", False, "Bart").status is ApprovalStatus.WITHDRAWN
+    adopt(own)
+    assert send_test(own, tester_of(own, "jana"), request) is not None
+
+
+def test_a_sweep_under_another_policy_sends_no_seed(services: Services, other: Services) -> None:
+    own = replace(other, policy=replace(other.policy, testers=TESTERS))
+    form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "seeds": ["jana"]}
+    form["audience"] = [{"recipient": "anna", "data": OFFER}]
+    accepted = replace(services, policy=replace(services.policy, testers=TESTERS))
+    submit(accepted, parse_campaign(form, validation_context(accepted)))
+    assert send_due_seeds(own) == 0
+    adopt(own)
+    assert send_due_seeds(own) > 0
 
 
 def test_a_start_with_another_policy_does_not_put_it_in_force(services: Services, other: Services) -> None:

@@ -295,6 +295,12 @@ def test_every_variant_needs_an_approval(services: Services) -> None:
 # -- who may approve ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("actor", [" Wim  Writer", "WIM\u00a0WRITER", "Ｗim Writer", "Wim\u200b Writer"])
+def test_a_name_typed_otherwise_is_no_second_person(services: Services, changed: Catalog, actor: str) -> None:
+    with pytest.raises(BadInput, match="somebody else has to approve it"):
+        approve(replace(services, catalog=changed), actor=actor)
+
+
 def test_an_approval_is_somebody_s_of_what_they_saw_and_never_the_author_s(services: Services, changed: Catalog) -> None:
     later = replace(services, catalog=changed)
     digest = later.catalog["loan_offer"].digest

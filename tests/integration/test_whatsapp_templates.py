@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,8 @@ from channels.whatsapp_templates import NewContent, TemplateButton
 from dispatcher.campaigns import submission, whatsapp_templates
 from dispatcher.campaigns.dry_run import dry_run
 from dispatcher.campaigns.whatsapp_templates import TemplateApiError, TextStatus
-from dispatcher.content import Catalog
+from dispatcher.campaigns.new_template import write_skeleton
+from dispatcher.content import Catalog, NewTemplate, load
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Kind
 from dispatcher.intake.campaign import parse_campaign
@@ -121,6 +123,19 @@ def test_another_account_knows_none_of_the_texts(stage: ApprovalStage) -> None:
     submit(other, "whatsapp")
     work(other)
     assert balance(other).reasons == {ReasonCode.WHATSAPP_NOT_APPROVED: 1}
+
+
+def test_a_text_that_is_to_be_written_is_not_submitted(stage: ApprovalStage, tmp_path: Path) -> None:
+    folder = write_skeleton(tmp_path / "texts", NewTemplate("spring", "loan_offer", "Jana"), Kind.COMMERCIAL).folder.parent
+    draft = replace(stage.services, catalog=load(folder))
+    with pytest.raises(BadInput, match="texts are still to be written"):
+        whatsapp_templates.push(draft, "spring")
+    for file in folder.rglob("*.*"):
+        text = file.read_text(encoding="utf-8").replace("{# TO WRITE #}", "")
+        file.write_text("\n".join(line for line in text.split("\n") if not line.startswith("# TO WRITE")), encoding="utf-8")
+    written = replace(stage.services, catalog=load(folder))
+    assert decided(whatsapp_templates.statuses(written, "spring")) == {"not pushed"}
+    assert decided(whatsapp_templates.push(written, "spring")) == {"approved"}
 
 
 def test_a_second_push_creates_nothing(stage: ApprovalStage) -> None:

@@ -110,7 +110,10 @@ def test_own_values_replace_the_examples_and_faults_are_named(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("data", "fault"),
-    [('{"amount": 1%s}' % ("0" * 5_000), "has a number of too many digits"), ('{"first_name": "\\ud800"}', "has half a surrogate pair")],
+    [
+        ('{"amount": 1%s}' % ("0" * 5_000), "has a number of too many digits"),
+        ('{"first_name": "\\ud800"}', "has half a surrogate pair"),
+    ],
 )
 def test_values_that_python_cannot_use_are_named(tmp_path: Path, data: str, fault: str) -> None:
     answer = opened(tmp_path).get(OFFER, params={"data": data})

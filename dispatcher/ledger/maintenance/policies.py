@@ -47,6 +47,12 @@ def adopt(connection: Connection, digest: str, actor: str, now: datetime, *, onl
     return before
 
 
+def is_in_force(connection: Connection, digest: str) -> bool:
+    """Whether this policy is in force, or none is yet."""
+    current = in_force(connection)
+    return current is None or current.digest == digest
+
+
 def require_in_force(connection: Connection, digest: str) -> None:
     """Raise `PolicyNotInForce` where another policy than this one is in force."""
     current = in_force(connection)
