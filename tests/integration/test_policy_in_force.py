@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from channels.base import Channel
+from dispatcher.campaigns import tester_sends
 from dispatcher.campaigns.submission import submit, validation_context
 from dispatcher.campaigns.template_approval import ApprovalStatus, set_approval
-from dispatcher.campaigns.tester_sends import TestRequest, send_due_seeds, send_test, tester_of
+from dispatcher.campaigns.tester_sends import TestRequest, send_due_seeds
 from dispatcher.domain.errors import PolicyNotInForce
 from dispatcher.domain.message import Mode
 from dispatcher.intake.campaign import parse_campaign
@@ -83,13 +84,13 @@ def test_a_policy_that_is_not_in_force_approves_and_tests_nothing(other: Service
     own = replace(other, policy=replace(other.policy, testers=TESTERS))
     request = TestRequest(own.catalog["loan_offer"], Channel.SMS, "fr", Mode.STANDARD, "Bart")
     with pytest.raises(PolicyNotInForce):
-        send_test(own, tester_of(own, "jana"), request)
+        tester_sends.send_test(own, own.policy.testers["jana"], request)
     assert outbox(own, Channel.SMS).sent == []
     with pytest.raises(PolicyNotInForce):
         set_approval(own, "train_ticket_offer", True, "Bart")
     assert set_approval(own, "loan_offer", False, "Bart").status is ApprovalStatus.WITHDRAWN
     adopt(own)
-    assert send_test(own, tester_of(own, "jana"), request) is not None
+    assert tester_sends.send_test(own, own.policy.testers["jana"], request) is not None
 
 
 def test_a_sweep_under_another_policy_sends_no_seed(services: Services, other: Services) -> None:

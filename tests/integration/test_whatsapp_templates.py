@@ -17,8 +17,8 @@ from channels.sandbox import SandboxClient, running
 from channels.whatsapp_templates import NewContent, TemplateButton
 from dispatcher.campaigns import submission, whatsapp_templates
 from dispatcher.campaigns.dry_run import dry_run
-from dispatcher.campaigns.whatsapp_templates import TemplateApiError, TextStatus
 from dispatcher.campaigns.new_template import write_skeleton
+from dispatcher.campaigns.whatsapp_templates import TemplateApiError, TextStatus
 from dispatcher.content import Catalog, NewTemplate, load
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Kind
