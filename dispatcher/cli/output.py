@@ -97,6 +97,12 @@ def fail(message: str, code: int) -> NoReturn:
     raise CommandFailure(message, code)
 
 
+def show_left_out(faults: Sequence[object]) -> None:
+    """Say on stderr which faults of templates keep these from being shown."""
+    for fault in faults:
+        err.print(f"left out: {fault}", markup=False)
+
+
 def plural(count: int, noun: str) -> str:
     """A count with its noun, which is in the singular for 1."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -10,7 +10,7 @@ import typer
 from channels.base import Channel
 from dispatcher.campaigns import template_approval, tester_sends
 from dispatcher.campaigns.tester_sends import TestRequest
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, print_json, rows
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.cli.template_data import read_data
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
@@ -54,7 +54,7 @@ def list_tests(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Default: all templates.")] = None, as_json: Json = False
 ) -> None:
     """List the newest test sends: who sent which version to whom, and what became of it."""
-    sends = [tester_send_view(each) for each in tester_sends.newest(bootstrap.services(), name, 100)]
+    sends = [tester_send_view(each) for each in tester_sends.newest(bootstrap.services(on_faults=show_left_out), name, 100)]
     if as_json:
         print_json(sends)
         return

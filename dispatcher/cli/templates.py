@@ -15,7 +15,7 @@ from dispatcher.campaigns import template_approval
 from dispatcher.campaigns.template_approval import TemplateVersion
 from dispatcher.campaigns.whatsapp_templates import unapproved_texts
 from dispatcher.cli import template_drafts, template_history, template_tests, template_workbench
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows, show_left_out
 from dispatcher.cli.template_data import read_data
 from dispatcher.content.lint.findings import LintFinding, Severity, lint_rule
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
@@ -164,7 +164,7 @@ def preview(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List every template with the digest of its present version, and who approved that."""
-    versions = template_approval.template_versions(bootstrap.services())
+    versions = template_approval.template_versions(bootstrap.services(on_faults=show_left_out))
     if as_json:
         print_json([template_view(version) for version in versions])
         return
@@ -192,8 +192,12 @@ def approve(name: Name, actor: Actor, digest: Digest = None, comment: Comment = 
 
 @app.command()
 def withdraw(name: Name, actor: Actor, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
-    """Withdraw an approval: running campaigns with this version pause themselves."""
-    _show_approval(name, template_approval.set_approval(bootstrap.services(), name, False, actor, digest, comment), as_json)
+    """Withdraw an approval: running campaigns with this version pause themselves.
+
+    With --digest it also works while the template, or another, has faults.
+    """
+    services = bootstrap.services(on_faults=show_left_out)
+    _show_approval(name, template_approval.set_approval(services, name, False, actor, digest, comment), as_json)
 
 
 def _show_approval(name: str, version: TemplateVersion, as_json: bool) -> None:

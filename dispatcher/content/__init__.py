@@ -8,7 +8,7 @@ A folder holds `_shared/` (mail layout, macros, `legal.toml`, a theme per entity
 """
 
 from channels.sms_segments import Segments, count_segments
-from dispatcher.content.catalog import Catalog, FolderReport, check, inspect, load, load_version, read_folder
+from dispatcher.content.catalog import Catalog, FolderReport, check, inspect, load, load_sound, load_version, read_folder
 from dispatcher.content.declaration import TemplateVariable
 from dispatcher.content.draft_marks import is_draft, texts_to_write
 from dispatcher.content.errors import ContentRefusal, InvalidTemplates, TemplateError
@@ -53,6 +53,7 @@ __all__ = [
     "is_draft",
     "is_within",
     "load",
+    "load_sound",
     "load_version",
     "partner_links",
     "preview",

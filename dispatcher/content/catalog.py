@@ -77,6 +77,21 @@ def load_version(source: Mapping[str, str], random: Callable[[], float] | None =
     return next(iter(templates.values()))
 
 
+def load_sound(folder: Path, random: Callable[[], float] | None = None) -> tuple[Catalog, list[TemplateError]]:
+    """The templates of a folder that have no faults, and the faults of the others."""
+    try:
+        return load(folder, random), []
+    except InvalidTemplates as invalid:
+        faults = invalid.faults
+    files, reading = read_folder(folder)
+    unreadable = {each.file.split("/")[0] for each in reading}
+    sound: dict[str, Template] = {}
+    for name in sorted({file.split("/")[0] for file in files} - {SHARED} - unreadable):
+        with suppress(InvalidTemplates):
+            sound[name] = load_version({file: text for file, text in files.items() if file.split("/")[0] in (name, SHARED)}, random)
+    return Catalog({} if SHARED in unreadable else sound), list(faults)
+
+
 def _load(files: Mapping[str, str], faults: list[TemplateError], random: Callable[[], float] | None) -> dict[str, Template]:
     """The templates of these files, by name. Raises `InvalidTemplates` with all faults, those of the reading included."""
     draft = _draft(files)

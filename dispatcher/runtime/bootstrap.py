@@ -6,7 +6,7 @@ import atexit
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from channels.resilience.rate_limiter import LocalBucket, Rate, RateLimited, Sha
 from channels.sandbox.doubles import double_for
 from channels.whatsapp_templates import TemplateClient
 from dispatcher import content
-from dispatcher.content import Catalog, InvalidTemplates
+from dispatcher.content import Catalog, InvalidTemplates, TemplateError
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch
 from dispatcher.embedded import Engines, engines
@@ -88,6 +88,22 @@ def examine() -> tuple[Settings, Policy, Catalog, str]:
     if faults := disagreements(rules, catalog.values()):
         raise InvalidTemplates(faults)
     return config, rules, catalog, text
+
+
+def _examine_sound(on_faults: Callable[[Sequence[TemplateError]], None]) -> tuple[Settings, Policy, Catalog, str]:
+    """As `examine`, without the templates that have faults."""
+    config = settings()
+    rules, text = policy(config)
+    catalog, faults = content.load_sound(config.templates, _random(config.specialise))
+    sound = {}
+    for name, template in catalog.items():
+        own = disagreements(rules, [template])
+        faults += own
+        if not own:
+            sound[name] = template
+    if faults:
+        on_faults(faults)
+    return config, rules, Catalog(sound), text
 
 
 @lru_cache(maxsize=1)
@@ -164,13 +180,18 @@ def check_keys_and_policy(config: Settings, database_url: str, say: Callable[[st
         say(f"the policy has changed: {rules.digest[:12]} is in force now, instead of {before.digest[:12]}")
 
 
-def services(connections_max: int = CONNECTIONS_MAX) -> Services:
+def services(
+    connections_max: int = CONNECTIONS_MAX, on_faults: Callable[[Sequence[TemplateError]], None] | None = None
+) -> Services:
     """The services of this process. Its policy need not be the one in force: what decides by it looks for itself, and an opt-out is
     recorded under any policy.
 
+    With `on_faults`, templates that have faults are left out, and the faults are given to it: a fault of one template must not
+    keep anybody from the others.
+
     Raises `InvalidSettings`, `InvalidPolicy`, `InvalidTemplates`, `EngineError`, `KeyMismatch`, `LedgerUnavailable`.
     """
-    config, rules, catalog, text = examine()
+    config, rules, catalog, text = examine() if on_faults is None else _examine_sound(on_faults)
     database_url = check_ledger_keys(config)
     ring = KeyRing.parse(config.secret_key)
     pool = open_pool(

@@ -16,7 +16,7 @@ from dispatcher.campaigns import actions, submission, template_approval
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.template_approval import ApprovalStatus, TemplateVersion
 from dispatcher.campaigns.template_history import compare, history_of, put_back
-from dispatcher.content import TextDiff, load
+from dispatcher.content import TextDiff, load, load_sound
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.errors import BadInput
@@ -105,6 +105,20 @@ def test_the_history_says_who_when_why_and_for_which_campaigns(author: Author) -
     ]
     assert [(use.campaign, use.digest) for use in former.campaigns] == [("spring", first)]
     assert present.campaigns == ()
+
+
+@pytest.mark.parametrize("broken", ["loan_offer", "train_ticket", "_shared"])
+def test_faults_in_the_folder_stop_no_withdrawal_and_no_history(author: Author, broken: str) -> None:
+    digest = author.services.catalog["loan_offer"].digest
+    author.approve()
+    file = "legal.toml" if broken == "_shared" else "template.toml"
+    (author.folder / broken / file).write_text("kind = ", encoding="utf-8")
+    catalog, faults = load_sound(author.folder)
+    assert ("loan_offer" in catalog, "coin_offer" in catalog) == (broken == "train_ticket", broken != "_shared")
+    assert f"{broken}/{file}" in {fault.file for fault in faults}
+    author.services = replace(author.services, catalog=catalog)
+    assert author.approve(approved=False, digest=digest[:12]).status is ApprovalStatus.WITHDRAWN
+    assert [each.digest for each in history_of(author.services, "loan_offer")] == [digest]
 
 
 def test_a_difference_is_shown_word_by_word_where_it_is_seen(author: Author) -> None:
