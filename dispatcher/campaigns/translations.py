@@ -24,6 +24,7 @@ from dispatcher.intake.translation_files import Exchange, ExchangeFormat, Exchan
 
 # How much phones and mail clients show, in characters of the rendered examples. The first two are Android's and iOS's usual cuts.
 TITLE_MAX, BODY_MAX, SUBJECT_MAX = 65, 240, 120
+_DIRECTION_CONTROLS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))  # readers see another text
 Pairs = list[tuple[TranslationUnit, TranslationUnit]]
 
 
@@ -44,17 +45,18 @@ def export(catalog: Catalog, name: str, source: str, target: str, exchange_forma
     _check_languages("--language", source, target)
     template = known_template(catalog, name)
     made_from = _state(template).made_from.get(target, {})
-    is_managed = bool(made_from)
     units = []
     for here, there in pair_units(template.source, name, source, target):
         digest = made_from.get(here.id, "")
-        is_translated = not is_managed or bool(digest)
+        is_marked = here.is_marked or there.is_marked
+        needs_work = is_marked or (bool(made_from) and digest != here.digest)
+        is_of_this = (not made_from or bool(digest)) and not (needs_work and codes(here.text) != codes(there.text))
         units.append(
             ExchangeUnit(
                 id=here.id,
                 source=here.text,
-                target=there.text if is_translated else "",
-                needs_work=is_managed and digest != here.digest,
+                target=there.text if is_of_this else "",  # a text with other placeholders is that of another sentence
+                needs_work=needs_work,
                 notes=tuple(_notes(template, here)),
                 place=(there.part.file, there.line),
             )
@@ -79,7 +81,7 @@ def import_file(folder: Path, catalog: Catalog, file: Path) -> TranslationImport
     by_id = {unit.id: unit for unit in exchange.units}
     translated = {id_: unit for id_, unit in by_id.items() if unit.target.strip() and not unit.needs_work}
     targets = {here.id: there for here, there in pairs}
-    changes = {id_: (targets[id_], unit.target) for id_, unit in translated.items() if unit.target != targets[id_].text}
+    changes = {id_: (targets[id_], unit.target) for id_, unit in translated.items() if _is_change(unit, targets[id_])}
     files = replaced(template.source, changes)
     if changes:
         _check_result(str(file), files, by_id, targets, changes)
@@ -92,6 +94,11 @@ def import_file(folder: Path, catalog: Catalog, file: Path) -> TranslationImport
         (folder / each).write_bytes(files[each].encode())
     untranslated = tuple(here.id for here, _ in pairs if here.id not in translated)
     return TranslationImport(template.name, exchange.target, len(translated), len(changes), untranslated, tuple(changed))
+
+
+def _is_change(unit: ExchangeUnit, target: TranslationUnit) -> bool:
+    """Whether an import writes this text; one that stays loses its mark."""
+    return target.is_marked or unit.target != target.text
 
 
 # -- context for translators -------------------------------------------------------------------------------------------
@@ -126,6 +133,12 @@ def _unit_errors(file: str, exchange: Exchange, pairs: Pairs) -> Iterator[InputE
     """Units that are not known, whose source text is another by now, or whose placeholders are lost or changed."""
     known = {here.id: (here, there) for here, there in pairs}
     seen: set[str] = set()
+    folder = f"{exchange.template}/{exchange.target}/"
+    for file_of_unit in dict.fromkeys(unit.place[0] for unit in exchange.units if unit.place[0]):
+        if not file_of_unit.startswith(folder):
+            message = f"names the language {exchange.target}, but the file was exported for texts of {file_of_unit}"
+            yield InputError(file, 1, "header", message)
+            return
     for unit in exchange.units:
         if unit.id not in known:
             yield InputError(
@@ -136,7 +149,10 @@ def _unit_errors(file: str, exchange: Exchange, pairs: Pairs) -> Iterator[InputE
         if unit.id in seen:
             yield InputError(file, unit.line, unit.id, "is there twice")
         seen.add(unit.id)
-        if unit.source != here.text:
+        if controls := sorted(set(unit.target) & _DIRECTION_CONTROLS):
+            named = ", ".join(f"U+{ord(each):04X}" for each in controls)
+            yield InputError(file, unit.line, unit.id, f"has {named}, which reverses the text around it: delete it")
+        elif unit.source != here.text:
             yield InputError(
                 file, unit.line, unit.id, f"the text in {exchange.source} has changed since the export: export it again"
             )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from dispatcher.content.draft_marks import JINJA_MARK, MARK
 from dispatcher.domain.recipient import Language
 
 _TOKEN = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<!--.*?-->|<style\b.*?</style\s*>|</?[a-zA-Z][^>]*>|\n", re.DOTALL)
@@ -23,6 +24,7 @@ _STRING = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 _WORD = re.compile(r"\{%-?\s*(\w+)")
 _MACRO_CALL = re.compile(r"\{\{-?\s*\w+\(")
 _ELEMENT = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)")
+_CUT = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]*|\{%-?\s*\w+|\{\{-?\s*\w+")  # what a piece between units begins with
 _LETTER = re.compile(r"[^\W\d_]")
 _COMPARED = re.compile(r"(?:[=!<>]=|\bin|\bis)\s*\Z")  # before a string that is compared, and so is no text
 _WITHIN_A_SENTENCE = frozenset({"if", "elif", "else", "endif", "set"})  # statements
@@ -71,11 +73,12 @@ class TranslationUnit:
     line: int
     start: int
     end: int
+    is_marked: bool = False  # its text is still to be written, see `draft_marks`
 
     @property
     def text(self) -> str:
-        """Its text with its codes."""
-        return self.part.text[self.start : self.end]
+        """Its text with its codes, without the marks of a draft."""
+        return self.part.text[self.start : self.end].replace(JINJA_MARK, "")
 
     @property
     def digest(self) -> str:
@@ -171,35 +174,74 @@ def units(parts: Mapping[str, SourcePart], files: Mapping[str, str], whole: froz
         offset = part.raw.find(part.text) if part.raw != part.text else 0
         for number, (start, end) in enumerate(runs, 1):
             line = files[part.file].count("\n", 0, part.start + max(offset, 0) + start) + 1
-            found.append(TranslationUnit(f"{name}/{number}", part, line, start, end))
+            marked = (
+                _mark_before(part, start) is not None or JINJA_MARK in part.text[start:end] or _line_above(part, files[part.file])
+            )
+            found.append(TranslationUnit(f"{name}/{number}", part, line, start, end, bool(marked)))
     return found
+
+
+def _is_marked(part: SourcePart, start: int, end: int, files: Mapping[str, str]) -> bool:
+    if _line_above(part, files[part.file]) is not None:
+        return True
+    return JINJA_MARK in part.text[start:end] or _mark_before(part, start) is not None
+
+
+def _mark_before(part: SourcePart, start: int) -> int | None:
+    """Where the mark of a unit is: before it on its line, or on that of the macro call that holds it."""
+    begin = max((token.end() for token in _TOKEN.finditer(part.text, 0, start) if token[0] == "\n"), default=0)
+    place = part.text.find(JINJA_MARK, begin, start)
+    return place if place >= 0 else None
+
+
+def _line_above(part: SourcePart, source: str) -> tuple[int, int] | None:
+    """The line above a WhatsApp text that marks it: that text is no Jinja source."""
+    if not part.name.endswith(".approved"):
+        return None
+    end = source.rfind("\n", 0, part.start) + 1
+    start = source.rfind("\n", 0, max(end - 1, 0)) + 1
+    return (start, end) if source[start:end].startswith(MARK) else None
 
 
 def pair_units(
     files: Mapping[str, str], template: str, source: Language, target: Language
 ) -> list[tuple[TranslationUnit, TranslationUnit]]:
-    """The units of two languages, in pairs. A part that is cut differently in the two is one unit. A part of one only has none."""
+    """The units of two languages, in pairs. A part that is cut differently in the two is one unit. A part of one only has none.
+
+    As many units do not make pairs: a heading in one language must not meet a paragraph of another.
+    """
     here, there = (read_parts(files, template, language) for language in (source, target))
     both = [name for name in here if name in there]
     here, there = ({name: parts[name] for name in both} for parts in (here, there))
-    different = frozenset(name for name in both if len(list(_runs(here[name].text))) != len(list(_runs(there[name].text))))
+    different = frozenset(name for name in both if _structure(here[name].text) != _structure(there[name].text))
     theirs = {unit.id: unit for unit in units(there, files, different)}
     return [(unit, theirs[unit.id]) for unit in units(here, files, different) if unit.id in theirs]
 
 
+def _structure(source: str) -> tuple[int, list[str]]:
+    """How a source is cut: the number of its units, and the elements, statements and macros between them."""
+    tokens = [source[piece.start : piece.end] for piece in pieces(source) if piece.kind is PieceKind.BREAK]
+    return len(list(_runs(source))), [found[0] for token in tokens if (found := _CUT.match(token))]
+
+
 def replaced(files: Mapping[str, str], changes: Mapping[str, tuple[TranslationUnit, str]]) -> dict[str, str]:
-    """The files with other texts at the places of these units."""
+    """The files with other texts at the places of these units, and without the marks of these."""
     by_part: dict[SourcePart, list[tuple[TranslationUnit, str]]] = {}
     for unit, text in changes.values():
         by_part.setdefault(unit.part, []).append((unit, text))
     result = dict(files)
     for part in sorted(by_part, key=lambda each: each.start, reverse=True):
+        edits = {(unit.start, unit.end, new) for unit, new in by_part[part]}
+        marks = {_mark_before(part, unit.start) for unit, _ in by_part[part]}
+        edits |= {(mark, mark + len(JINJA_MARK), "") for mark in marks if mark is not None}
         text = part.text
-        for unit, new in sorted(by_part[part], key=lambda change: change[0].start, reverse=True):
-            text = text[: unit.start] + new + text[unit.end :]
+        for start, end, new in sorted(edits, reverse=True):
+            text = text[:start] + new + text[end:]
         raw = text if part.raw == part.text else _quoted(text, part.raw)
         content = result[part.file]
-        result[part.file] = content[: part.start] + raw + content[part.start + len(part.raw) :]
+        above = _line_above(part, content)
+        before = content[: above[0]] + content[above[1] : part.start] if above else content[: part.start]
+        result[part.file] = before + raw + content[part.start + len(part.raw) :]
     return result
 
 

@@ -22,6 +22,7 @@ from dispatcher.intake.errors import BadInput, InputError
 BYTES_MAX = 10_000_000
 _XLIFF = "urn:oasis:names:tc:xliff:document:2.0"
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
+_PLACE = re.compile(r"([a-z][a-z0-9_-]*/[a-z]{2}/[a-z.]+):(\d{1,9})")
 _PROJECT = re.compile(r"([a-z][a-z0-9_-]*) from-([a-z]{2})\Z")
 
 
@@ -103,7 +104,12 @@ def _read_po(name: str, content: bytes) -> Exchange:
         raise BadInput(InputError(name, 1, "header", message))
     units = [
         ExchangeUnit(
-            str(message.context or ""), str(message.id), str(message.string or ""), message.fuzzy, line=message.lineno or 0
+            str(message.context or ""),
+            str(message.id),
+            str(message.string or ""),
+            message.fuzzy,
+            place=message.locations[0] if message.locations else ("", 0),
+            line=message.lineno or 0,
         )
         for message in catalog
         if message.id
@@ -189,7 +195,9 @@ def _read_unit(name: str, element: Any) -> ExchangeUnit:
             states.append(segment.get("state", "initial"))
     except KeyError as error:
         raise BadInput(InputError(name, line, unit_id, f"has a placeholder without data: {error.args[0]}")) from None
-    return ExchangeUnit(unit_id, sources, targets, "initial" in states, line=line)
+    place = next((found for note in element.iter(f"{{{_XLIFF}}}note") if (found := _PLACE.fullmatch(note.text or ""))), None)
+    written_at = (place[1], int(place[2])) if place else ("", 0)
+    return ExchangeUnit(unit_id, sources, targets, "initial" in states, place=written_at, line=line)
 
 
 def _texts(element: Any, data: dict[str, str]) -> Iterator[str]:

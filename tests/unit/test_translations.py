@@ -12,9 +12,11 @@ from lxml import etree
 
 from dispatcher import content
 from dispatcher.campaigns import translations
+from dispatcher.campaigns.new_template import write_skeleton
 from dispatcher.campaigns.template_approval import ApprovalStatus, TemplateVersion, approval_obstacles
-from dispatcher.content import Catalog
+from dispatcher.content import Catalog, NewTemplate, texts_to_write
 from dispatcher.content.translation_units import codes, pair_units, pieces
+from dispatcher.domain.message import Kind
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.translation_files import ExchangeFormat
@@ -194,6 +196,62 @@ def test_translations_toml_is_no_part_of_the_digest(folder: Path) -> None:
 def test_a_file_of_another_kind_is_refused(folder: Path, text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         imported(folder, text)
+
+
+@pytest.fixture
+def draft(tmp_path: Path) -> Path:
+    """A folder with a new template, written in English only."""
+    folder = write_skeleton(tmp_path / "templates", NewTemplate("loan_offer", "loan_offer", "Jana"), Kind.COMMERCIAL).folder
+    for file in (folder / "template.toml", *(folder / "en").iterdir()):
+        text = file.read_text(encoding="utf-8").replace("{# TO WRITE #}", "")
+        file.write_text("\n".join(line for line in text.split("\n") if not line.startswith("# TO WRITE")), encoding="utf-8")
+    return folder.parent
+
+
+@pytest.mark.parametrize("form", ExchangeFormat)
+def test_the_texts_of_another_template_are_no_translations(draft: Path, form: ExchangeFormat) -> None:
+    text = exported(content.load(draft), form)
+    assert 'state="translated"' not in text
+    assert text.count("#, fuzzy\n" if form is PO else "<target") > 20
+    result = imported(draft, text, form)
+    assert (result.translated, result.changed) == (0, 0)
+
+
+@pytest.mark.parametrize("form", ExchangeFormat)
+def test_an_import_removes_the_marks_of_its_texts(draft: Path, form: ExchangeFormat) -> None:
+    text = exported(content.load(draft), form)
+    text = text.replace("#, fuzzy\n", "").replace('state="initial"', 'state="translated"')
+    before = {text.field for text in texts_to_write(content.load(draft)["loan_offer"]) if "/fr/" in text.file}
+    result = imported(draft, text, form)
+    assert result.changed > 20
+    after = {text.field for text in texts_to_write(content.load(draft)["loan_offer"]) if "/fr/" in text.file}
+    assert "push.title" in before - after
+    assert "whatsapp.tailored.approved" in before - after
+    assert {unit.split("/")[0] for unit in result.untranslated} | {"text"} >= after
+
+
+def test_a_part_of_another_structure_is_one_unit(draft: Path) -> None:
+    page = draft / "loan_offer" / "en" / "email.html"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(changed(text, "{{ heading(", "<hr>{{ heading("), encoding="utf-8")
+    text = exported(content.load(draft))
+    assert text.count('msgctxt "email.html/') == 1
+    assert 'msgstr ""' in text.partition('msgctxt "email.html/1"')[2].partition("msgctxt")[0].partition("msgid")[2]
+
+
+@pytest.mark.parametrize("form", ExchangeFormat)
+def test_a_header_of_another_language_is_refused(folder: Path, form: ExchangeFormat) -> None:
+    before, text = bytes_of(folder), exported(content.load(folder), form)
+    old, new = ("Language: fr", "Language: de") if form is PO else ('trgLang="fr"', 'trgLang="de"')
+    with pytest.raises(BadInput, match="names the language de, but the file was exported for texts of loan_offer/fr/"):
+        imported(folder, changed(text, old, new), form)
+    assert bytes_of(folder) == before
+
+
+@pytest.mark.parametrize("control", ["\u202e", "\u2066"])
+def test_a_text_that_reverses_others_is_refused(folder: Path, control: str) -> None:
+    with pytest.raises(BadInput, match=f"email.html/.*has U.{ord(control):04X}, which reverses"):
+        imported(folder, changed(exported(content.load(folder)), "Comment ça marche", f"Comment {control}ça marche"))
 
 
 def test_an_unknown_unit_is_named(folder: Path) -> None:
