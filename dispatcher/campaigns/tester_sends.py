@@ -36,6 +36,12 @@ MARK = "[TEST]"
 _ID = "test-"  # before its number: no message id begins so
 _SEEDS_BY = "seeds of the campaign"
 # What a provider reports of a test send only. All else, such as a bounce or an opt-out, counts for the address as always.
+_ADDRESS_LINES: Mapping[Channel, str] = {
+    Channel.EMAIL: 'email = "name@bank.example"',
+    Channel.SMS: 'sms = "+32…"',
+    Channel.WHATSAPP: 'whatsapp = "+32…"',
+    Channel.PUSH: 'push = "the token of a device"',
+}
 _OWN_REPORTS = frozenset({
     *(EventKind.ACCEPTED, EventKind.DEFERRED, EventKind.DELIVERED, EventKind.READ, EventKind.ENGAGED, EventKind.FAILED)
 })  # fmt: skip
@@ -74,7 +80,8 @@ def send_test(services: Services, tester: Tester, request: TestRequest) -> Teste
     if not request.actor.strip():
         _refuse("actor", "missing: name who sends the test")
     if address is None:
-        _refuse("channel", f"{tester.name} has no address for {request.channel} in the policy")
+        where = f"[testers.{tester.name}] of the policy file (DISPATCHER_POLICY), then `dispatcher policy adopt`"
+        _refuse("channel", f"{tester.name} has no address for {request.channel}: add {_ADDRESS_LINES[request.channel]} to {where}")
     content = _content(services, request)
     with lend(services.pool) as connection, connection.transaction():
         policies.require_in_force(connection, services.policy.digest)

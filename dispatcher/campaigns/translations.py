@@ -153,9 +153,8 @@ def _unit_errors(file: str, exchange: Exchange, pairs: Pairs) -> Iterator[InputE
             named = ", ".join(f"U+{ord(each):04X}" for each in controls)
             yield InputError(file, unit.line, unit.id, f"has {named}, which reverses the text around it: delete it")
         elif unit.source != here.text:
-            yield InputError(
-                file, unit.line, unit.id, f"the text in {exchange.source} has changed since the export: export it again"
-            )
+            message = f"the text in {exchange.source} has changed since the export: it is {here.text!r}; export it again"
+            yield InputError(file, unit.line, unit.id, message)
         elif unit.target.strip() and not unit.needs_work and codes(unit.target) not in (codes(here.text), codes(there.text)):
             yield InputError(file, unit.line, unit.id, _placeholder_message(here.text, unit.target))
 

@@ -23,7 +23,7 @@ app = typer.Typer()
 @app.command("test")
 def send_test(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")],
-    to: Annotated[str, typer.Option(help="A tester's name from [testers] of the policy.")],
+    to: Annotated[str, typer.Option(help="A tester's name from the section testers of the policy.")],
     channel: Annotated[Channel, typer.Option()],
     actor: Annotated[str, typer.Option(help="Who sends it.")],
     language: Annotated[str | None, typer.Option(help="nl, fr, de or en. Default: the tester's language.")] = None,

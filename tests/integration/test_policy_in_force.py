@@ -95,7 +95,7 @@ def test_a_policy_that_is_not_in_force_approves_and_tests_nothing(other: Service
 
 def test_a_sweep_under_another_policy_sends_no_seed(services: Services, other: Services) -> None:
     own = replace(other, policy=replace(other.policy, testers=TESTERS))
-    form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "seeds": ["jana"]}
+    form: dict[str, Any] = {"id": "spring", "template": "loan_offer", "channels": ["email"], "seeds": ["jana"]}
     form["audience"] = [{"recipient": "anna", "data": OFFER}]
     accepted = replace(services, policy=replace(services.policy, testers=TESTERS))
     submit(accepted, parse_campaign(form, validation_context(accepted)))
