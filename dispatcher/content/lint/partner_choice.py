@@ -24,6 +24,8 @@ _AT, _PERSONAL, _END = "\ue0f8\ue0f9\ue0fa"
 _MARK = re.compile(f"[{_AT}{_PERSONAL}]([0-9]+){_END}")
 _WORD = re.compile(r"[^\s\"'<>]+")  # what a mail program may read as one link
 _PUNCTUATION = ".,;:!?)"
+_AFTER_LINK = re.compile(rf"(?:[{re.escape(_PUNCTUATION)}]|{_MARK.pattern})+\Z")
+_ONE_LINK = re.compile(r"https?://(?:(?!https?://).)+|.+", re.IGNORECASE)
 _UNKNOWN = "x"  # for a value that is not known, and says nothing about the person
 _DEPTH_MAX = 8  # macros in macros
 
@@ -81,10 +83,11 @@ class PartnerChoices:
         for word in _WORD.finditer(text):
             if _PERSONAL not in word[0]:
                 continue
-            link = word[0].rstrip(_PUNCTUATION)
-            if self._host.search(_MARK.sub("", link)):
-                mark = next(each for each in _MARK.finditer(link) if each[0][0] == _PERSONAL)
-                self._add(self._places[int(mark[1])], _MARK.sub("", link))
+            link = _AFTER_LINK.sub("", word[0])
+            mark = next((each for each in _MARK.finditer(link) if each[0][0] == _PERSONAL), None)
+            if mark and self._host.search(_MARK.sub("", link)):
+                shown = _ONE_LINK.search(_MARK.sub("", link))
+                self._add(self._places[int(mark[1])], shown[0] if shown else "")
 
     def _add(self, place: Place, link: str) -> None:
         self.found[place, link] = None
@@ -212,12 +215,15 @@ class PartnerChoices:
             case nodes.CondExpr():
                 personal = _PERSONAL in self._value(node.test, env, place)
                 branches = [self._value(each, env, place) for each in (node.expr1, node.expr2) if each is not None]
+                if personal:
+                    self._compare([self._mark(_AT, place) + each for each in branches] + [""] * (node.expr2 is None))
                 return self._joined(branches, place, personal=personal)
             case nodes.Call():
                 return self._call(node, env, place)
         children = [self._value(each, env, place) for each in node.iter_child_nodes()]
         mark = self._personal(place) if any(_PERSONAL in each for each in children) else ""
-        return "".join(mark + each for each in children) or _UNKNOWN
+        text = " ".join(children) or _UNKNOWN
+        return _WORD.sub(lambda word: mark + word[0], text) if mark else text
 
     def _call(self, node: nodes.Call, env: Env, place: Place) -> str:
         name = getattr(node.node, "name", "")
