@@ -115,8 +115,10 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
         "T307",
         NL,
         BUTTON,
-        "{% macro where(who) %}https://tickets.train.example/{% if who %}coast{% endif %}{% endmacro %}"
-        "{{ button(where(first_name), 'Naar de trein') }}",
+        (
+            "{% macro where(who) %}https://tickets.train.example/{% if who %}coast{% endif %}{% endmacro %}"
+            "{{ button(where(first_name), 'Naar de trein') }}"
+        ),
         8,
     ),
     "a host without a scheme, continued by data": (
@@ -130,8 +132,10 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
         "T307",
         NL,
         BUTTON,
-        "{% set place = 'coast' %}{% if first_name %}{% set place = 'city' %}{% endif %}"
-        "{{ button('https://tickets.train.example/' ~ place, 'Naar de trein') }}",
+        (
+            "{% set place = 'coast' %}{% if first_name %}{% set place = 'city' %}{% endif %}"
+            "{{ button('https://tickets.train.example/' ~ place, 'Naar de trein') }}"
+        ),
         8,
     ),
     "no sender in the text part": ("T401", TEXT, "{{ sender.name }}", "", 1),
@@ -142,6 +146,42 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
     "a credit warning that is not shown": ("T405", LAYOUT, "font-size:18px", "display:none", 19),
     "a credit warning hidden on phones": ("T405", LAYOUT, ".wide { width: 100% }", ".notice { display: none !important }", 19),
     "a credit warning in white on white": ("T405", LAYOUT, "font-size:18px", "font-size:18px; color:white", 19),
+    "a credit warning hidden under @supports": (
+        "T405",
+        LAYOUT,
+        "@media (max-width: 480px) { .wide { width: 100% } }",
+        "@supports (display: block) { .notice { display: none !important } }",
+        19,
+    ),
+    "a credit warning hidden in Outlook's dark scheme": (
+        "T405",
+        LAYOUT,
+        ".muted {",
+        "[data-ogsc] .notice { display: none } .muted {",
+        19,
+    ),
+    "a credit warning in the size of a pixel or three": ("T405", LAYOUT, "font-size:18px", "font-size:clamp(1px,1vw,1.5px)", 19),
+    "a credit warning at an opacity of 0.05": ("T405", LAYOUT, "font-size:18px", "font-size:18px; opacity:.05", 19),
+    "a credit warning that is scaled away": ("T405", LAYOUT, "font-size:18px", "font-size:18px; transform:scale(.01)", 19),
+    "a credit warning of letters that cover each other": (
+        "T405",
+        LAYOUT,
+        "font-size:18px",
+        "font-size:18px; letter-spacing:-1em",
+        19,
+    ),
+    "a credit warning of lines that cover each other": ("T405", LAYOUT, "font-size:18px", "font-size:18px; line-height:0", 19),
+    "a credit warning in black on the dark page": ("T405", LAYOUT, "font-size:18px", "font-size:18px; color:#000", 19),
+    "a credit warning in a hidden element": ("T405", LAYOUT, "{{ warning }}</p>", "<span hidden>{{ warning }}</span></p>", 19),
+    "an unsubscribe link hidden under @supports": (
+        "T305",
+        LAYOUT,
+        "@media (max-width: 480px) { .wide { width: 100% } }",
+        "@supports (display: block) { .link { display: none } }",
+        22,
+    ),
+    "a translucent text": ("T104", NL, "<h2>", '<p style="opacity:.25">grijs</p><h2>', 7),
+    "grey on the dark page": ("T104", NL, "<h2>", '<p style="color:#767676">grijs</p><h2>', 7),
     "a small credit warning": ("T406", LAYOUT, "font-size:18px", "font-size:14px", 19),
     "a representative example without the total": ("T407", NL, "<h2>", f"{EXAMPLE}<h2>", 7),
     "a variable that one language lacks": ("T501", "offer/fr/texts.toml", "{{ amount | money }} {{ offer", "1 500 € {{ offer", 11),
@@ -218,6 +258,7 @@ SARIF_SCHEMA = {  # the part of SARIF 2.1.0 (OASIS, sarif-schema-2.1.0.json) tha
 }
 FOUND_IN = {"no text part": NL, "a variable that only the HTML uses": NL}  # where it is not the file that was changed
 ALSO = {  # further changes that a fault needs, to be a fault of its own
+    "a credit warning hidden in Outlook's dark scheme": (LAYOUT, "<style>", '<style data-css-inline="ignore">'),
     "a class with little contrast": (LAYOUT, ".muted {", ".pale { color: #ccc } .muted {"),
     "a macro with data of tailored messages": (
         DECLARATION,

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from dispatcher.content.lint.css import BASE, Colour, colour, font_pixels, hexadecimal, on
+from dispatcher.content.lint.concealment import concealing
+from dispatcher.content.lint.css import Colour, colour, condition, font_pixels, hexadecimal, on, pixels
 from dispatcher.content.lint.findings import LintFinding
 from dispatcher.content.lint.mail_page import MailPage, full_text
 from dispatcher.content.lint.samples import LintSample
@@ -18,7 +19,7 @@ _LARGE, _LARGE_BOLD = 24.0, 18.66  # pixels: 18 pt, and 14 pt in bold (WCAG 2.2,
 _WHITE: Colour = (1.0, 1.0, 1.0, 1.0)
 _BLACK: Colour = (0.0, 0.0, 0.0, 1.0)
 _LINK: Colour = (0.0, 0.0, 0xEE / 255, 1.0)  # of links without a colour of their own, in most programs
-INVISIBLE_BELOW = 1.3  # a contrast: pale grey on white
+INVISIBLE_BELOW = 2.0  # a contrast: light grey on white
 _OWN_COLOUR = re.compile(r"(?<!-)\bcolor\s*:", re.IGNORECASE)
 _NO_WORD = re.compile(r"[^\w]+")
 
@@ -105,17 +106,17 @@ def _headings(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
 
 def _texts(sample: LintSample, page: MailPage, variant: str, seen: set[tuple[Any, ...]]) -> Iterator[LintFinding]:
     """Sizes and colours in one variant. `seen` are those that were reported for another."""
-    shown = f" in @media {variant}" if variant != BASE else ""
+    shown = condition(variant)
     for element, text in page.texts(variant):
         if not any(character.isalnum() for character in text):
             continue
         styles = page.styles.of(element, variant)
-        pixels = font_pixels(styles)
-        if pixels < TEXT_PIXELS_MIN and (element, pixels) not in seen:
-            seen.add((element, pixels))
+        size = font_pixels(styles)
+        if size < TEXT_PIXELS_MIN and (element, size) not in seen:
+            seen.add((element, size))
             message = f"is smaller than {TEXT_PIXELS_MIN}px{shown}"
-            yield sample.finding("T108", page.place(element), "font-size", message, f"{pixels:g}px")
-        least = 3.0 if pixels >= _LARGE or (pixels >= _LARGE_BOLD and _is_bold(styles.get("font-weight", ""), element)) else 4.5
+            yield sample.finding("T108", page.place(element), "font-size", message, f"{size:g}px")
+        least = 3.0 if size >= _LARGE or (size >= _LARGE_BOLD and _is_bold(styles.get("font-weight", ""), element)) else 4.5
         if (colours := text_colours(page, element, variant)) is not None:
             ink, ground = colours
             ratio = contrast(ink, ground)
@@ -130,13 +131,19 @@ def text_colours(page: MailPage, element: Any, variant: str) -> tuple[str, str] 
     """The colours of an element's text and of what is behind it; None behind a picture."""
     back = _background(page, element, variant)
     front = colour(page.styles.of(element, variant).get("color", "")) or (_LINK if element.tag == "a" else _BLACK)
-    return None if back is None else (hexadecimal(on(front, back)), hexadecimal(back))
+    if back is None:
+        return None
+    while element is not None:  # what is translucent makes all in it so
+        share = pixels(page.styles.of(element, variant).get("opacity", "1"), 0.01)
+        front = (*front[:3], front[3] * (1.0 if share is None else max(0.0, min(1.0, share))))
+        element = element.getparent()
+    return hexadecimal(on(front, back)), hexadecimal(back)
 
 
 def concealed_by(page: MailPage, element: Any, variant: str) -> str:
     """What conceals an element from a reader: the declaration that hides it, or a colour like that of its background; "" if it is
     shown."""
-    if hidden := page.hidden_by(element, variant):
+    if hidden := page.hidden_by(element, variant) or concealing(page, element, variant):
         return hidden
     colours = text_colours(page, element, variant)
     return f"color: {colours[0]} on {colours[1]}" if colours and contrast(*colours) < INVISIBLE_BELOW else ""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from channels.base import Channel, Email
 from dispatcher.content.lint.accessibility import concealed_by
-from dispatcher.content.lint.css import BASE, font_pixels
+from dispatcher.content.lint.concealment import parts_of
+from dispatcher.content.lint.css import condition, font_pixels
 from dispatcher.content.lint.findings import LintFinding
 from dispatcher.content.lint.links import text_unsubscribe
 from dispatcher.content.lint.mail_page import MailPage, full_text, one_line
@@ -63,11 +65,12 @@ def _warning_in_html(sample: LintSample, page: MailPage, warning: str) -> Iterat
         return
     holder = holders[-1]  # the innermost of the last
     innermost = [each for each in holders if not any(each is other.getparent() for other in holders)]
-    for variant in page.styles.variants:
-        shown = f" in @media {variant}" if variant != BASE else ""
-        seen = [each for each in innermost if not concealed_by(page, each, variant)]
+    for variant in (*page.styles.variants, *page.styles.in_programs):
+        shown = condition(variant)
+        reasons = {each: _concealed(page, each, warning, variant) for each in innermost}
+        seen = [each for each in innermost if not reasons[each]]
         if not seen:
-            reason = concealed_by(page, holder, variant)
+            reason = reasons[holder]
             yield sample.finding("T405", page.place(holder), "warning", f"is hidden by {reason}{shown}")
             return  # the first variant says enough
         pixels, body = max(font_pixels(page.styles.of(each, variant)) for each in seen), _body_pixels(page, variant)
@@ -76,6 +79,11 @@ def _warning_in_html(sample: LintSample, page: MailPage, warning: str) -> Iterat
                 "T406", page.place(seen[0]), "warning", f"is set in {pixels:g}px, the text of the mail in {body:g}px{shown}"
             )
             return
+
+
+def _concealed(page: MailPage, holder: Any, warning: str, variant: str) -> str:
+    """What conceals the sentence, or a part of it."""
+    return next(filter(None, (concealed_by(page, each, variant) for each in parts_of(holder, warning))), "")
 
 
 def _body_pixels(page: MailPage, variant: str) -> float:

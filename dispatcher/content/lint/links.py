@@ -11,7 +11,7 @@ from channels.base import Email
 from dispatcher.content.guard import leaks_personal_data
 from dispatcher.content.links import host_of, is_within
 from dispatcher.content.lint.accessibility import concealed_by
-from dispatcher.content.lint.css import BASE
+from dispatcher.content.lint.css import condition
 from dispatcher.content.lint.findings import LintFinding
 from dispatcher.content.lint.mail_page import MailPage, full_text
 from dispatcher.content.lint.samples import LintSample
@@ -98,11 +98,10 @@ def _unsubscribe(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
         else:
             yield sample.finding("T403", sample.place("email.html"), field, "the HTML has no link to unsubscribe")
         return
-    for variant in page.styles.variants:
+    for variant in (*page.styles.variants, *page.styles.in_programs):
         reasons = [concealed_by(page, each, variant) for each in found]
         if all(reasons):
-            shown = f" in @media {variant}" if variant != BASE else ""
-            yield sample.finding("T305", page.own_place(found[0]), field, f"is hidden by {reasons[0]}{shown}")
+            yield sample.finding("T305", page.own_place(found[0]), field, f"is hidden by {reasons[0]}{condition(variant)}")
             return
 
 

@@ -8,7 +8,7 @@ from itertools import product
 
 from dispatcher.content.errors import ContentRefusal
 from dispatcher.content.lint.findings import LintFinding, lint_rules
-from dispatcher.content.lint.marked import MarkedSources, Place
+from dispatcher.content.lint.marked import MarkedSources
 from dispatcher.content.lint.partner_choice import chosen_partner_links
 from dispatcher.content.lint.samples import LintContext, LintSample, lint_request
 from dispatcher.content.preview import data_sets, error_place
