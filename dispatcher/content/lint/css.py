@@ -124,6 +124,8 @@ class PageStyles:
                 elif rule.program and (found := rule.find_there(self.root)):
                     there.append((replace(rule, media=rule.program), found))
         self.variants = tuple(dict.fromkeys((BASE, *(rule.media for rule, _ in self._matches))))
+        self.in_programs = tuple(dict.fromkeys(rule.media for rule, _ in there))
+        self._matches += there
 
     def of(self, element: Any, variant: str = BASE) -> Styles:
         """The styles of an element, with those that it inherits."""
