@@ -197,6 +197,21 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
         '{{ button("https://www.bank.example/lone", "Calculez',
         8,
     ),
+    "an English text in the folder nl": (
+        "T508",
+        NL,
+        "Leen tot",
+        "Borrow up to the amount that you need for your plans, at the rate of",
+        6,
+    ),
+    "a button in one language only": (
+        "T509",
+        TEXTS,
+        'approved = "Info',
+        'buttons = [{ title = "STOP", payload = "STOP" }]\napproved = "Info',
+        15,
+    ),
+    "a plural after any number": ("T605", NL, "<h2>", "<p>{{ coins | number }} Kate Coins</p><h2>", 7),
     "a variable that no text uses": (
         "T601",
         DECLARATION,
@@ -259,6 +274,11 @@ SARIF_SCHEMA = {  # the part of SARIF 2.1.0 (OASIS, sarif-schema-2.1.0.json) tha
 FOUND_IN = {"no text part": NL, "a variable that only the HTML uses": NL}  # where it is not the file that was changed
 ALSO = {  # further changes that a fault needs, to be a fault of its own
     "a credit warning hidden in Outlook's dark scheme": (LAYOUT, "<style>", '<style data-css-inline="ignore">'),
+    "a plural after any number": (
+        DECLARATION,
+        "[variables.amount]",
+        '[variables.coins]\ncategory = "product"\ntype = "number"\nexample = 5\nsamples = [0, 1, 1500]\n[variables.amount]',
+    ),
     "a class with little contrast": (LAYOUT, ".muted {", ".pale { color: #ccc } .muted {"),
     "a macro with data of tailored messages": (
         DECLARATION,

@@ -145,6 +145,8 @@ def concealed_by(page: MailPage, element: Any, variant: str) -> str:
     shown."""
     if hidden := page.hidden_by(element, variant) or concealing(page, element, variant):
         return hidden
+    if variant in page.styles.in_programs:  # which change colours in ways of their own
+        return ""
     colours = text_colours(page, element, variant)
     return f"color: {colours[0]} on {colours[1]}" if colours and contrast(*colours) < INVISIBLE_BELOW else ""
 

@@ -185,6 +185,29 @@ def _used(source: str) -> frozenset[str]:
     return used_variables(environment({}), source)
 
 
+def buttons(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
+    """Buttons of a WhatsApp text that one language has and most do not, or lacks: a reply means the same in all languages."""
+    by_mode: dict[str, dict[str, LintSample]] = {}
+    for sample in with_all_values(samples):
+        if sample.request.channel is Channel.WHATSAPP:
+            by_mode.setdefault(sample.mode.value, {})[sample.request.language] = sample
+    for mode, by_language in by_mode.items():
+        keys = {language: _buttons(sample) for language, sample in by_language.items()}
+        common = Counter(keys.values()).most_common(1)[0][0]
+        for language, sample in by_language.items():
+            if keys[language] != common:
+                place = sample.sources.buttons_at(sample.request.language, mode)
+                shown = [", ".join(each) or "no button" for each in (keys[language], common)]
+                message = f"is other than in most languages: {shown[1]}"
+                yield sample.finding("T509", place, f"whatsapp.{mode}.buttons", message, shown[0])
+
+
+def _buttons(sample: LintSample) -> tuple[str, ...]:
+    """What each button does: the payload of its reply, or "url"."""
+    approved = sample.template.languages[sample.request.language].whatsapp.get(sample.mode)
+    return tuple(each.payload or "url" for each in approved.buttons) if approved else ()
+
+
 def _variables(sample: LintSample) -> Iterator[LintFinding]:
     """Variables that are declared and that no text uses."""
     template: Template = sample.template

@@ -42,7 +42,12 @@ class _CssRule:
     find_there: Any  # the XPath of what it selects in those programs
     declarations: tuple[tuple[str, str, bool], ...]
 
+    @property
+    def can_hide(self) -> bool:
+        return any(name not in _COLOURS for name, _, _ in self.declarations)
 
+
+_COLOURS = frozenset({"color", "background-color", "border-color", "text-decoration"})
 _NO_RULES = frozenset({"font-face", "page", "keyframes", "-webkit-keyframes", "import", "charset", "namespace"})
 _OF_PROGRAMS = re.compile(r"\[|#|\.ExternalClass|\bu\s*[+~]", re.IGNORECASE)
 
@@ -121,7 +126,7 @@ class PageStyles:
             for rule in _read_sheet("".join(sheet.itertext())):
                 if found := rule.find(self.root):
                     self._matches.append((rule, found))
-                elif rule.program and (found := rule.find_there(self.root)):
+                elif rule.program and rule.can_hide and (found := rule.find_there(self.root)):
                     there.append((replace(rule, media=rule.program), found))
         self.variants = tuple(dict.fromkeys((BASE, *(rule.media for rule, _ in self._matches))))
         self.in_programs = tuple(dict.fromkeys(rule.media for rule, _ in there))

@@ -9,13 +9,14 @@ from dispatcher.content.catalog import FolderReport
 from dispatcher.content.declaration import IN_A_LINK
 from dispatcher.content.errors import TemplateError
 from dispatcher.content.lint.accessibility import accessibility
-from dispatcher.content.lint.consistency import consistency
+from dispatcher.content.lint.consistency import buttons, consistency
 from dispatcher.content.lint.deliverability import deliverability
 from dispatcher.content.lint.findings import LintFinding, lint_rules
 from dispatcher.content.lint.law import law
 from dispatcher.content.lint.links import links
 from dispatcher.content.lint.rendering import chosen_links, declared_categories, withheld
 from dispatcher.content.lint.samples import LintContext, read_samples
+from dispatcher.content.lint.wording import wording
 from dispatcher.content.mail_html import LINK_SCHEME, MAIL_HTML
 from dispatcher.content.shipped import SHARED
 from dispatcher.content.template import Template
@@ -45,6 +46,8 @@ def lint_template(template: Template, context: LintContext) -> list[LintFinding]
             for check in (accessibility, deliverability, links, law):
                 found += check(sample)
     found += consistency(samples)
+    found += wording(samples)
+    found += buttons(samples)
     found += chosen_links(samples)
     found += withheld(template, context)
     if samples:

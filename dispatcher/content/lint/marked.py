@@ -92,6 +92,11 @@ class MarkedSources:
         name = f"{self.template.name}/{language}/{FILES.get(part, 'texts.toml')}"
         return (source.file, source.line) if source else (name, 1)
 
+    def is_generated(self, language: Language, part: str) -> bool:
+        """Whether a part is made from another."""
+        source = self.parts[language].get(part)
+        return source is not None and source.is_generated
+
     def line_of(self, language: Language, part: str, text: str) -> Place:
         """The first line of a part's source that holds a text; where the part begins if there is none."""
         source = self.parts[language].get(part)
@@ -105,6 +110,12 @@ class MarkedSources:
         file = f"{self.template.name}/template.toml"
         document = toml.read(file, self.template.source.get(file, ""))
         return file, document.line(*path) if isinstance(document, toml.Document) else 1
+
+    def buttons_at(self, language: Language, mode: str) -> Place:
+        """Where the buttons of a WhatsApp text stand, or its table where it has none."""
+        file = f"{self.template.name}/{language}/texts.toml"
+        document = toml.read(file, self.template.source.get(file, ""))
+        return file, document.line("whatsapp", mode, "buttons") if isinstance(document, toml.Document) else 1
 
     def origin(self, name: str, line: int) -> Place:
         """The file and line of a line of a compiled source."""

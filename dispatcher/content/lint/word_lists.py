@@ -16,6 +16,9 @@ from dispatcher.domain.recipient import Language
 class WordLists:
     """`vague_links` are texts of links, of all languages; `shorteners` are hosts.
 
+    `function_words` are those that only one language has. `invariable` are words that stay the same after any number. `unsubscribe`
+    finds the words that say so.
+
     `spam` is a pattern per language, with the English words in all. `representative_example` is language -> part of the example ->
     pattern of its name and a number."""
 
@@ -23,6 +26,9 @@ class WordLists:
     spam: Mapping[Language, re.Pattern[str]]
     shorteners: frozenset[str]
     representative_example: Mapping[Language, Mapping[str, re.Pattern[str]]]
+    function_words: Mapping[Language, frozenset[str]]
+    invariable: frozenset[str]
+    unsubscribe: Mapping[Language, re.Pattern[str]]
 
 
 @lru_cache(maxsize=1)
@@ -42,5 +48,10 @@ def word_lists() -> WordLists:
                 for part, words in parts.items()
             }
             for language, parts in data["representative_example"].items()
+        },
+        function_words={language: frozenset(words) for language, words in data["function_words"].items()},
+        invariable=frozenset(word.casefold() for word in data["invariable"]["words"]),
+        unsubscribe={
+            language: re.compile("|".join(map(re.escape, words)), re.IGNORECASE) for language, words in data["unsubscribe"].items()
         },
     )

@@ -1,0 +1,77 @@
+"""The words of the sources: whether they are in the language of their folder, and whether they go with the numbers before them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+
+from dispatcher.content.lint.findings import LintFinding
+from dispatcher.content.lint.samples import LintSample
+from dispatcher.content.lint.word_lists import word_lists
+from dispatcher.content.source_files import SourceFile
+from dispatcher.domain.recipient import Language
+
+_CODE = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}|<style.*?</style>|<[^>]*>|https?://\S+", re.DOTALL | re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+")
+_OTHER_MIN = 4  # words of another language, in a part that has at most a third as many of its own
+_OTHER_SHARE = 3
+_COUNTED = (  # a number that a word of the text follows
+    re.compile(r"\{\{-?\s*(\w+)\s*(?:\|\s*number\s*)?-?\}\}(?: |&nbsp;|\u00a0)([^\W\d_]{2,})"),
+    re.compile(r"\(?\b(\w+)\s*(?:\|\s*number)?\s*\)?\s*~\s*[\"'] ([^\W\d_]{2,})"),
+)
+
+
+def wording(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
+    """The findings in the sources of one template."""
+    seen: set[Language] = set()
+    for sample in samples:
+        language = sample.request.language
+        if language in seen:
+            continue
+        seen.add(language)
+        for part, source in sample.sources.parts[language].items():
+            for finding in (*_language(sample, part, source), *_counted(sample, part, source)):
+                yield replace(finding, channels=(part.partition(".")[0],), modes=())
+
+
+def _language(sample: LintSample, part: str, source: SourceFile) -> Iterator[LintFinding]:
+    language = sample.request.language
+    if sample.sources.is_generated(language, part):
+        return
+    text = _CODE.sub(lambda code: "\n" * code[0].count("\n"), source.source)
+    for number, line in enumerate(text.split("\n"), 1):
+        if other := _other_language(line, language):
+            message = f"is in another language, {other}"
+            yield sample.finding("T508", source.place(number), part, message, line.strip())
+            return
+    if other := _other_language(text, language):
+        yield sample.finding("T508", sample.place(part), part, f"is in another language, {other}")
+
+
+@lru_cache(maxsize=1_024)
+def _other_language(text: str, language: Language) -> str:
+    """The language in which a text clearly is, if it is another; else ""."""
+    words = Counter(word for word in _WORD.findall(text.lower()))
+    counts = {each: sum(words[word] for word in known) for each, known in word_lists().function_words.items()}
+    own = counts.pop(language, 0)
+    other = max(counts, key=lambda each: counts[each])
+    return other if counts[other] >= _OTHER_MIN and counts[other] > _OTHER_SHARE * own else ""
+
+
+def _counted(sample: LintSample, part: str, source: SourceFile) -> Iterator[LintFinding]:
+    """Words after a number that stay the same when the number is 1."""
+    lists = word_lists()
+    for number, line in enumerate(source.source.split("\n"), 1):
+        for found in (each for pattern in _COUNTED for each in pattern.finditer(line)):
+            variable, word = sample.template.variables.get(found[1]), found[2].casefold()
+            if variable is None or variable.type != "number" or word in lists.invariable:
+                continue
+            if any(word in words for words in lists.function_words.values()):
+                continue
+            values = (*variable.example.values(), *variable.samples)
+            if all(value == int(value) for value in values):
+                message = "stays the same for 1 and for many: write its forms with the filter plural"
+                yield sample.finding("T605", source.place(number), f"{part}: {variable.name}", message, found[2])
