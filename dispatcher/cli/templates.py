@@ -67,10 +67,9 @@ def check(
         _explain(explain, as_json)
         return
     policy, folder = bootstrap.policy(bootstrap.settings())[0], bootstrap.settings().templates
-    findings = lint_folder(policy, folder)
     if name is not None:
         _check_folder(name, folder)
-        findings = [each for each in findings if each.file.startswith((f"{name}/", "_shared/"))]
+    findings = lint_folder(policy, folder, name)
     unwritten = [] if errors(findings) else template_drafts.unwritten(content.load(folder), name)
     unapproved = unapproved_texts(bootstrap.services(), name) if whatsapp and not errors(findings) else []
     if output is Format.SARIF:

@@ -11,15 +11,25 @@ from dispatcher.content import FolderReport, MessageSender, Template, TemplateEr
 from dispatcher.content.lint.findings import LintFinding, Severity, lint_rules, merged
 from dispatcher.content.lint.linter import lint_template, loading_findings, unused_shared_files, without_duplicates
 from dispatcher.content.lint.samples import LintContext
+from dispatcher.content.shipped import SHARED
 from dispatcher.policy import Policy
 from dispatcher.runtime.consistency import declaration_errors
 from dispatcher.runtime.link_hosts import link_hosts
 
 
-def lint_folder(policy: Policy, folder: Path) -> list[LintFinding]:
-    """All findings in a folder of templates, errors of loading included."""
+def lint_folder(policy: Policy, folder: Path, name: str | None = None) -> list[LintFinding]:
+    """All findings in a folder of templates, errors of loading included; of the template `name` and its shared files if given."""
     report = inspect(folder)
-    return without_duplicates(_lint(policy, report))
+    if name is None:
+        return without_duplicates(_lint(policy, report))
+    own = FolderReport(
+        {key: template for key, template in report.templates.items() if key == name},
+        *(
+            tuple(each for each in errors if each.file.startswith((f"{name}/", f"{SHARED}/")))
+            for errors in (report.reading, report.sources, report.renderings)
+        ),
+    )
+    return lint_report(policy, own)
 
 
 def lint_report(policy: Policy, report: FolderReport) -> list[LintFinding]:

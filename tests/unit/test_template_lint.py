@@ -69,6 +69,19 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
     "no preheader in the layout": ("T207", LAYOUT, "{% block preheader %}{% endblock %}", "", 10),
     "a long subject": ("T208", TEXTS, 'subject = "', f'subject = "{"Lang " * 12}', 7),
     "a tracking pixel": ("T210", NL, "<h2>", '<img src="https://www.bank.example/o.png" width="1" height="1" alt=""><h2>', 7),
+    "a host that is one number": ("T204", NL, BUTTON, '<a href="https://2130706433/x">Bereken je lening</a>', 8),
+    "a link with blanks only": ("T103", NL, BUTTON, '<a href="{{ offer_url }}">&nbsp;&zwnj;</a>', 8),
+    "a file name as alt text": ("T101", NL, "<h2>", '<img src="https://www.bank.example/k.jpg" alt="k.jpg"><h2>', 7),
+    "a picture that is hidden": (
+        "T210",
+        NL,
+        "<h2>",
+        '<img src="https://www.bank.example/k.jpg" alt="" style="display:none"><h2>',
+        7,
+    ),
+    "a subject like that of a reply": ("T206", TEXTS, 'subject = "', 'subject = "Re: ', 7),
+    "an id that occurs twice": ("T111", NL, "<h2>", '<p id="a">Een</p><p id="a">Twee</p><h2>', 7),
+    "an unsubscribe link that does not say so": ("T308", LAYOUT, "{% block ways_out %}{% endblock %}</a>", "Tot ziens</a>", 22),
     "http": ("T301", NL, BUTTON, '<a href="http://www.bank.example/">Bereken je lening</a>', 8),
     "a host of another": ("T302", NL, BUTTON, '<a href="https://www.bnak.example/">Bereken je lening</a>', 8),
     "an empty link": ("T303", NL, BUTTON, '<a href="#">Bereken je lening</a>', 8),
@@ -355,6 +368,27 @@ def test_a_finding_says_which_messages_have_it(tmp_path: Path) -> None:
     files[NL] = files[NL].replace("{{ project }}", '{{ project }} <img src="https://www.bank.example/a.png">')
     [found] = [each for each in lint_folder(POLICY, write(tmp_path, files)) if each.code == "T101"]
     assert (found.languages, found.channels, found.modes) == (("nl",), ("email",), ("tailored",))
+
+
+def test_a_warning_hidden_by_the_mails_own_sheet_is_found_there(tmp_path: Path) -> None:
+    files = sound_folder()
+    files[NL] += (
+        "{% block style %}<style>\n@media (max-width: 9em) { .notice { display: none !important } }</style>{% endblock %}\n"
+    )
+    files[LAYOUT] = files[LAYOUT].replace("</style></head>", "</style>{% block style %}{% endblock %}</head>")
+    [found] = lint_folder(POLICY, write(tmp_path, files))
+    assert (found.code, found.file, found.line, found.templates) == ("T405", NL, files[NL].count("\n"), ("offer",))
+
+
+def test_a_check_of_one_template_names_no_finding_of_another(tmp_path: Path) -> None:
+    files = sound_folder()
+    files |= {name.replace("offer/", "second/"): text for name, text in files.items() if name.startswith("offer/")}
+    files["second/template.toml"] = files["second/template.toml"].replace('"offer"', '"second"')
+    files["second/nl/email.html"] += "{% block style %}<style>.notice { font-size: 1px !important }</style>{% endblock %}"
+    files[LAYOUT] = files[LAYOUT].replace("</style></head>", "</style>{% block style %}{% endblock %}</head>")
+    folder = write(tmp_path, files)
+    assert lint_folder(POLICY, folder, "offer") == []
+    assert {each.templates for each in lint_folder(POLICY, folder, "second")} == {("second",)}
 
 
 def test_the_policy_says_what_blocks_an_approval(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from dispatcher.content.links import as_read
 from dispatcher.content.lint.concealment import concealing
 from dispatcher.content.lint.css import Colour, colour, condition, font_pixels, hexadecimal, on, pixels
 from dispatcher.content.lint.findings import LintFinding
@@ -21,6 +22,7 @@ _BLACK: Colour = (0.0, 0.0, 0.0, 1.0)
 _LINK: Colour = (0.0, 0.0, 0xEE / 255, 1.0)  # of links without a colour of their own, in most programs
 INVISIBLE_BELOW = 2.0  # a contrast: light grey on white
 _OWN_COLOUR = re.compile(r"(?<!-)\bcolor\s*:", re.IGNORECASE)
+_FILE = re.compile(r"\S+\.(?:png|jpe?g|gif|svg|webp|bmp|avif)", re.IGNORECASE)
 _NO_WORD = re.compile(r"[^\w]+")
 
 
@@ -55,11 +57,13 @@ def _document(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
 def _picture(sample: LintSample, page: MailPage, image: Any) -> Iterator[LintFinding]:
     if image.get("alt") is None:
         yield sample.finding("T101", page.own_place(image), "img alt", "is missing", image.get("src", ""))
+    elif _FILE.fullmatch(image.get("alt").strip()):
+        yield sample.finding("T101", page.own_place(image), "img alt", "is the name of a file", image.get("alt"))
 
 
 def _link(sample: LintSample, page: MailPage, link: Any) -> Iterator[LintFinding]:
     text = full_text(link) or link.get("aria-label", "").strip()
-    if not text:
+    if not as_read(text).strip():  # without the characters that nobody sees
         yield sample.finding(
             "T103", page.own_place(link), "a", "has no text, and no picture with an alt text", link.get("href", "")
         )

@@ -209,7 +209,9 @@ def _computed_length(name: str, arguments: str, parent: float) -> float | None:
         return None
     if name == "clamp" and len(found) == 3:
         return max(found[0], min(found[1:]))
-    return {"max": max, "calc": sum}.get(name, min)(found)
+    if name == "calc":
+        return sum(found)
+    return max(found) if name == "max" else min(found)
 
 
 def font_pixels(styles: Styles) -> float:

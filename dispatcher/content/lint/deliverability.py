@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from channels.base import Email
+from dispatcher.content.lint.css import hides
 from dispatcher.content.lint.findings import LintFinding
 from dispatcher.content.lint.mail_page import MailPage, one_line
 from dispatcher.content.lint.samples import LintSample
@@ -18,6 +20,8 @@ _PIXEL_MAX = 2
 _CAPITALS_MIN = 12  # letters in a row of words; shorter ones are names
 _MARKS_MAX = 1
 
+_REPLY = re.compile(r"\s*(?:re|fwd?|aw|wg|tr|antw|rép)\s*:", re.IGNORECASE)
+
 
 def deliverability(sample: LintSample) -> Iterator[LintFinding]:
     """The findings in one message."""
@@ -29,7 +33,7 @@ def deliverability(sample: LintSample) -> Iterator[LintFinding]:
         yield from _subject(sample, sample.content.subject)
     size = len(sample.content.html.encode())
     if size > GMAIL_BYTES_MAX:
-        message = f"has {size // 1_024} kB: Gmail cuts a mail after {GMAIL_BYTES_MAX // 1_024} kB, with the unsubscribe link"
+        message = f"is larger than {GMAIL_BYTES_MAX // 1_024} kB: Gmail cuts the rest, with the unsubscribe link"
         yield sample.finding("T201", sample.place("email.html"), "size", message)
     if sample.page:
         yield from _page(sample, sample.page)
@@ -48,6 +52,8 @@ def _words(sample: LintSample, part: str, text: str) -> Iterator[LintFinding]:
 
 
 def _subject(sample: LintSample, subject: str) -> Iterator[LintFinding]:
+    if found := _REPLY.match(subject):
+        yield sample.finding("T206", sample.place("email.subject"), "email.subject", "looks like a reply, as spam does", found[0])
     if len(subject) > SUBJECT_DESKTOP:
         message = f"has {len(subject)} characters: Gmail on a desktop shows about {SUBJECT_DESKTOP}"
         yield sample.finding("T208", sample.place("email.subject"), "email.subject", message)
@@ -59,7 +65,8 @@ def _subject(sample: LintSample, subject: str) -> Iterator[LintFinding]:
 def _page(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
     images = [each for each in page.elements() if each.tag == "img"]
     for image in images:
-        if _pixels(image, page, "width") <= _PIXEL_MAX and _pixels(image, page, "height") <= _PIXEL_MAX:
+        small = _pixels(image, page, "width") <= _PIXEL_MAX and _pixels(image, page, "height") <= _PIXEL_MAX
+        if small or all(hides(page.styles.of(image, variant)) for variant in page.styles.variants):
             yield sample.finding(
                 "T210", page.own_place(image), "img", "is an invisible picture, as used for tracking", image.get("src", "")
             )

@@ -37,8 +37,8 @@ class LintRule:
 
 @dataclass(frozen=True, slots=True, order=True)
 class LintFinding:
-    """One fault, at a line (from 1) of a file of the template folder. `languages`, `channels` and `modes` are those of the messages
-    that have it; empty where it does not depend on them."""
+    """One fault, at a line (from 1) of a file of the template folder. `languages`, `channels`, `modes` and
+    `templates` are those of the messages that have it; empty where it does not depend on them."""
 
     file: str
     line: int
@@ -50,10 +50,12 @@ class LintFinding:
     languages: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         shown = f" = {self.value!r}" if self.value else ""
-        where = "; ".join(", ".join(names) for names in (self.channels, self.languages, self.modes) if names)
+        shared = self.templates if self.file.startswith("_shared/") else ()
+        where = "; ".join(", ".join(names) for names in (shared, self.channels, self.languages, self.modes) if names)
         text = f"{self.file}:{self.line}: {self.code} {self.severity}: {self.field}{shown}: {self.message}"
         return f"{text} ({where})" if where else text
 
@@ -80,13 +82,14 @@ def merged(findings: Iterable[LintFinding]) -> list[LintFinding]:
     """The findings in the order of files and lines; those that differ only in language, channel and mode are one."""
     by_place: dict[LintFinding, list[LintFinding]] = {}
     for each in findings:
-        by_place.setdefault(replace(each, languages=(), channels=(), modes=()), []).append(each)
+        by_place.setdefault(replace(each, languages=(), channels=(), modes=(), templates=()), []).append(each)
     return sorted(
         replace(
             place,
             languages=_union(each.languages for each in same),
             channels=_union(each.channels for each in same),
             modes=_union(each.modes for each in same),
+            templates=_union(each.templates for each in same),
         )
         for place, same in by_place.items()
     )

@@ -71,7 +71,8 @@ def _warning_in_html(sample: LintSample, page: MailPage, warning: str) -> Iterat
         seen = [each for each in innermost if not reasons[each]]
         if not seen:
             reason = reasons[holder]
-            yield sample.finding("T405", page.place(holder), "warning", f"is hidden by {reason}{shown}")
+            place = sample.declared_in_mail(reason) or page.place(holder)
+            yield sample.finding("T405", place, "warning", f"is hidden by {reason}{shown}")
             return  # the first variant says enough
         pixels, body = max(font_pixels(page.styles.of(each, variant)) for each in seen), _body_pixels(page, variant)
         if pixels < body:
@@ -99,6 +100,8 @@ def _example(sample: LintSample) -> Iterator[LintFinding]:
     """A text that shows a rate and not the whole representative example."""
     for part, text in sample.texts:
         shown = one_line(text)
+        if part == "email.text" and sample.sources.is_generated(sample.request.language, part):
+            continue  # the HTML, from which it is made, has the finding
         if not (rate := _RATE.search(shown)):
             continue
         names = word_lists().representative_example[sample.request.language]

@@ -18,6 +18,7 @@ from dispatcher.content.lint.samples import LintSample
 from dispatcher.content.lint.word_lists import word_lists
 
 _SHOWN_HOST = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,})(?:[/?#:]\S*)?", re.IGNORECASE)
+_NUMERIC_HOST = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}", re.IGNORECASE)  # as inet_aton reads it
 _FILE_NAME = re.compile(r".*\.(?:pdf|html?|txt|docx?|xlsx?)\Z", re.IGNORECASE)
 
 
@@ -37,7 +38,17 @@ def links(sample: LintSample) -> Iterator[LintFinding]:
                     yield sample.finding(code, page.own_place(element), f"{element.tag} {attribute}", message, address)
         if element.tag == "a":
             yield from _anchor(sample, page, element, names)
+    yield from _repeated_ids(sample, page)
     yield from _unsubscribe(sample, page)
+
+
+def _repeated_ids(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
+    seen: set[str] = set()
+    for element in page.elements():
+        if own := element.get("id"):
+            if own in seen:
+                yield sample.finding("T111", page.own_place(element), f"{element.tag} id", "another element has this id", own)
+            seen.add(own)
 
 
 def _faults(sample: LintSample, link: str) -> Iterator[tuple[str, str]]:
@@ -58,6 +69,8 @@ def _faults(sample: LintSample, link: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_address(host: str) -> bool:
+    if _NUMERIC_HOST.fullmatch(host):
+        return True
     try:
         ip_address(host)
     except ValueError:
@@ -98,10 +111,15 @@ def _unsubscribe(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
         else:
             yield sample.finding("T403", sample.place("email.html"), field, "the HTML has no link to unsubscribe")
         return
+    says = word_lists().unsubscribe[sample.request.language]
+    if not any(says.search(f"{full_text(each)} {each.get('aria-label', '')}") for each in found):
+        message = "its text does not say that it ends the messages: see words.toml, unsubscribe"
+        yield sample.finding("T308", page.own_place(found[0]), field, message, full_text(found[0]))
     for variant in (*page.styles.variants, *page.styles.in_programs):
         reasons = [concealed_by(page, each, variant) for each in found]
         if all(reasons):
-            yield sample.finding("T305", page.own_place(found[0]), field, f"is hidden by {reasons[0]}{condition(variant)}")
+            place = sample.declared_in_mail(reasons[0]) or page.own_place(found[0])
+            yield sample.finding("T305", place, field, f"is hidden by {reasons[0]}{condition(variant)}")
             return
 
 

@@ -142,8 +142,8 @@ class PartnerChoices:
                 inner = dict(env)
                 return self._call(node.call, {**env, "caller": self._body(node.body, inner, file, offset)}, place)
             case nodes.Include():
-                name = getattr(node.template, "value", "")
-                return self._body(self._shared(name), env, str(name), 0)
+                included = str(getattr(node.template, "value", ""))
+                return self._body(self._shared(included), env, included, 0)
             case nodes.Block() | nodes.Scope() | nodes.FilterBlock():
                 return " " + self._body(node.body, env, file, offset) + " "
             case nodes.With():

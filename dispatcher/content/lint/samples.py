@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -99,6 +100,16 @@ class LintSample:
                 return (own or list(marked.origin(position)))[-1]
         return self.sources.line_of(self.request.language, part, text)
 
+    def declared_in_mail(self, declaration: str) -> Place | None:
+        """The line of the mail's own file that has a declaration of CSS, such as "display: none"."""
+        source = self.sources.parts[self.request.language].get("email.html")
+        name, _, value = declaration.partition(": ")
+        pattern = re.compile(rf"(?<![\w-]){re.escape(name)}\s*:\s*{re.escape(value)}", re.IGNORECASE)
+        for number, line in enumerate(source.source.split("\n") if source and value else (), 1):
+            if source and pattern.search(line):
+                return source.place(number)
+        return None
+
     def text_links(self) -> Iterator[tuple[str, str]]:
         """The links outside HTML, each with its part."""
         if isinstance(self.content, Push) and self.content.link:
@@ -122,6 +133,7 @@ class LintSample:
             languages=(self.request.language,),
             channels=(self.request.channel.value,),
             modes=(self.mode.value,),
+            templates=(self.template.name,),
         )
 
 
