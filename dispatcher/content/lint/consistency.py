@@ -9,13 +9,17 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
 
+from babel.dates import get_month_names
+
 from channels.base import Channel, Email
 from dispatcher.content.environment import environment
+from dispatcher.content.formats import LOCALES
 from dispatcher.content.links import links_in
 from dispatcher.content.lint.findings import LintFinding
 from dispatcher.content.lint.samples import LintSample, rendered, with_all_values
 from dispatcher.content.static_checks import used_variables
 from dispatcher.content.template import Template
+from dispatcher.domain.recipient import Language
 
 _NUMBER = r"[0-9]+(?:[.,\u00a0\u202f ][0-9]{3})*(?:[.,][0-9]{1,2})?(?![0-9])"
 _AMOUNT = re.compile(
@@ -44,15 +48,16 @@ def _parts_of_a_mail(sample: LintSample, mail: Email) -> Iterator[LintFinding]:
     page = sample.page
     if page is None:
         return
-    html, text = amounts(page.visible_text()), amounts(mail.text)
+    language = sample.request.language
+    html, text = facts(page.visible_text(), language), facts(mail.text, language)
     for amount, shown in text.items():
         if amount not in html:
             place = sample.place_of("email.text", shown)
-            yield sample.finding("T503", place, "email.txt", "shows an amount that the HTML does not show", shown)
+            yield sample.finding("T503", place, "email.txt", "shows an amount or a date that the HTML does not show", shown)
     for amount, shown in html.items():
         if amount not in text:
-            places = (page.own_place(each) for each, words in page.texts() if amount in amounts(words))
-            message = "shows an amount that the text part does not show"
+            places = (page.own_place(each) for each, words in page.texts() if amount in facts(words, language))
+            message = "shows an amount or a date that the text part does not show"
             yield sample.finding("T503", next(places, sample.place("email.html")), "email.html", message, shown)
     addresses = {
         each.get("href"): each for each in page.elements() if each.tag == "a" and (each.get("href") or "").startswith("http")
@@ -82,6 +87,20 @@ def _variables_of_parts(sample: LintSample) -> Iterator[LintFinding]:
             yield sample.finding("T506", place, f"{part}: {name}", f"is used in this part of the mail and not in the {other}")
 
 
+def facts(text: str, language: Language) -> Mapping[str, str]:
+    """The amounts and the days in a text, in one form for all languages, each as it is written there."""
+    pattern, months = _dates(language)
+    found = {f"{match[3]}-{months[match[2].lower()]}-{int(match[1])}": match[0] for match in pattern.finditer(text)}
+    return {**amounts(text), **found}
+
+
+@lru_cache(maxsize=4)
+def _dates(language: Language) -> tuple[re.Pattern[str], Mapping[str, int]]:
+    """A pattern of days in words, such as "31 augustus 2026", and the numbers of the months."""
+    months = {name.lower(): number for number, name in get_month_names("wide", locale=LOCALES[language]).items()}
+    return re.compile(rf"\b([0-9]{{1,2}})\.?(?:er)?\s({'|'.join(months)})\s([0-9]{{4}})\b", re.IGNORECASE), months
+
+
 def amounts(text: str) -> Mapping[str, str]:
     """The amounts of money and the percentages in a text, as plain numbers, each as it is written there."""
     found: dict[str, str] = {}
@@ -103,7 +122,7 @@ def _plain(number: str) -> str:
 def _languages(samples: list[LintSample]) -> Iterator[LintFinding]:
     """The same message in several languages: the same variables, the same amounts and the same links."""
     yield from _different_variables(samples)
-    yield from _different("T502", samples, _written_amounts, "shows an amount that is missing in {others}")
+    yield from _different("T502", samples, _written_amounts, "shows an amount or a date that is missing in {others}")
     yield from _different("T505", samples, _written_links, "has a link that is missing in {others}")
 
 
@@ -134,7 +153,11 @@ def _written_amounts(sample: LintSample) -> Mapping[str, tuple[str, str]]:
     content = rendered(same.template, same.request)
     if content is None:
         return {}
-    return {amount: (part, shown) for part, text in replace(same, content=content).texts for amount, shown in amounts(text).items()}
+    return {
+        amount: (part, shown)
+        for part, text in replace(same, content=content).texts
+        for amount, shown in facts(text, same.request.language).items()
+    }
 
 
 def _written_links(sample: LintSample) -> Mapping[str, tuple[str, str]]:

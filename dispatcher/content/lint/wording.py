@@ -22,6 +22,7 @@ _COUNTED = (  # a number that a word of the text follows
     re.compile(r"\{\{-?\s*(\w+)\s*(?:\|\s*number\s*)?-?\}\}(?: |&nbsp;|\u00a0)([^\W\d_]{2,})"),
     re.compile(r"\(?\b(\w+)\s*(?:\|\s*number)?\s*\)?\s*~\s*[\"'] ([^\W\d_]{2,})"),
 )
+_DIGIT_BESIDE = re.compile(r"\{\{-?\s*(\w+)[^{}]*\}\}[.,]?[0-9]|(?<![\w/])[0-9]+[.,]?\{\{-?\s*(\w+)")
 
 
 def wording(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
@@ -33,7 +34,7 @@ def wording(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
             continue
         seen.add(language)
         for part, source in sample.sources.parts[language].items():
-            for finding in (*_language(sample, part, source), *_counted(sample, part, source)):
+            for finding in (*_language(sample, part, source), *_counted(sample, part, source), *_digits(sample, part, source)):
                 yield replace(finding, channels=(part.partition(".")[0],), modes=())
 
 
@@ -59,6 +60,16 @@ def _other_language(text: str, language: Language) -> str:
     own = counts.pop(language, 0)
     other = max(counts, key=lambda each: counts[each])
     return other if counts[other] >= _OTHER_MIN and counts[other] > _OTHER_SHARE * own else ""
+
+
+def _digits(sample: LintSample, part: str, source: SourceFile) -> Iterator[LintFinding]:
+    """A digit beside a number or an amount, which makes another of it."""
+    for number, line in enumerate(source.source.split("\n"), 1):
+        for found in _DIGIT_BESIDE.finditer(line):
+            variable = sample.template.variables.get(found[1] or found[2])
+            if variable is not None and variable.type in ("number", "money"):
+                message = "a digit stands beside the value, and makes another number of it"
+                yield sample.finding("T502", source.place(number), f"{part}: {variable.name}", message, found[0])
 
 
 def _counted(sample: LintSample, part: str, source: SourceFile) -> Iterator[LintFinding]:
