@@ -111,7 +111,7 @@ def write_files(as_json: Json = False) -> None:
     elif status.error is None:
         out.print("nothing is due, or a worker is writing it")
     if status.error is not None:
-        err.print(f"the store failed: {status.error}; the next attempt goes on where this one ended", markup=False)
+        err.print(f"the attempt failed: {status.error}; the next attempt goes on where this one ended", markup=False)
         raise typer.Exit(REFUSED)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +35,7 @@ from dispatcher.runtime.services import Services
 RUN_SECONDS = 20.0  # of one task; the part that is open then is finished
 PART_EVENTS = 250_000  # in one file: some ten seconds, some tens of megabytes of CSV
 GRACE = timedelta(seconds=60)  # after a period's end: clocks of two workers can differ
+OVERDUE_AFTER = timedelta(minutes=15)  # a task starts each minute, and writes some millions of events in that time
 
 log = structlog.get_logger()
 
@@ -63,26 +64,29 @@ def write(services: Services, seconds_max: float = RUN_SECONDS) -> list[str]:
     if services.event_files is None or (lease := event_sinks.take(services, SinkId.FILES)) is None:
         return []
     end = services.monotonic_clock() + seconds_max
-    run = FileRun(services, services.event_files, lease)
+    completed: list[str] = []
     try:
-        while services.monotonic_clock() < end and run.step():
-            pass
-    except StoreError as error:
-        lease.fail(str(error))
+        with lease.attempt():
+            try:
+                run = FileRun(services, services.event_files, lease, completed)
+                while services.monotonic_clock() < end and run.step():
+                    pass
+            except StoreError as error:
+                lease.fail(str(error))
     finally:
         lease.release()
-    return run.completed
+    return completed
 
 
 class FileRun:
     """The work of one task under a lease: part after part, and a manifest at the end of each period."""
 
-    def __init__(self, services: Services, settings: EventFileSettings, lease: SinkLease) -> None:
+    def __init__(self, services: Services, settings: EventFileSettings, lease: SinkLease, completed: list[str]) -> None:
         self._services = services
         self._settings = settings
         self._lease = lease
         self._store = open_store(settings.url)
-        self.completed: list[str] = []
+        self._completed = completed
 
     def step(self) -> bool:
         """Write one part, or a manifest; False where nothing is due, or the lease was lost."""
@@ -139,7 +143,7 @@ class FileRun:
             self._store.put(manifest_name(period.name), path)
         is_held = self._lease.move(self._lease.cursor, {"start": period.end.isoformat()})
         if is_held:
-            self.completed.append(period.name)
+            self._completed.append(period.name)
             log.info("event files", period=period.name, first=manifest.first_sequence, last=manifest.last_sequence)
         return is_held
 
@@ -262,11 +266,31 @@ def check(services: Services) -> tuple[SinkStatus, str | None]:
     """How far the files are, and the code of an error where the store cannot be reached now."""
     assert services.event_files is not None  # noqa: S101
     status = event_sinks.status(services, SinkId.FILES)
+    status = replace(status, overdue=_overdue(services, services.event_files, status))
     try:
         file_manifests.periods(open_store(services.event_files.url))
     except StoreError as error:
         return status, str(error)
     return status, None
+
+
+def _overdue(services: Services, settings: EventFileSettings, status: SinkStatus) -> str | None:
+    """The period that should be complete by now, if one is not. A sink that no worker has taken yet has none."""
+    if status.sink is None:
+        return None
+    progress, now = status.sink.progress, services.clock()
+    if "period" in progress:
+        name, end = progress["period"], datetime.fromisoformat(progress["end"])
+    else:
+        if "start" in progress:
+            start = datetime.fromisoformat(progress["start"])
+        else:
+            with lend(services.pool) as connection:
+                published_at = stream.published_at(connection, status.sink.cursor + 1)
+            start = floor(published_at or now, settings.every)
+        period = Period.at(start, settings.every)
+        name, end = period.name, period.end
+    return name if end + GRACE + OVERDUE_AFTER < now else None
 
 
 # -- retention ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ A sink that fails waits longer each time, and delays nothing else. It is shown b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -38,10 +40,11 @@ class SinkId(StrEnum):
 @dataclass(frozen=True, slots=True)
 class SinkStatus:
     """How far a sink is. `lag_events` are events behind the end of the stream; `error` is the code of the last attempt, if it
-    failed."""
+    failed; `overdue` names a period of files that should be complete."""
 
     sink: EventSink | None
     lag_events: int
+    overdue: str | None = None
 
     @property
     def error(self) -> str | None:
@@ -94,6 +97,18 @@ class SinkLease:
             sink_cursors.fail(connection, self._sink, error, now, now + timedelta(seconds=pause))
             if self._attempts + 1 >= ALERT_AFTER_ATTEMPTS:
                 alerts.note(connection, self._sink.id, error, True, now)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Record an exception as a failed attempt: one that only stopped the task would be seen by nobody. An error of a sink with
+        a code of its own is recorded before it gets here."""
+        try:
+            yield
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"  # no text: it can have values of an event
+            log.error("an event sink has a fault", sink=self._sink.id, error=type(error).__name__, place=place)
+            self.fail(type(error).__name__)
 
     def release(self) -> None:
         """End the lease."""

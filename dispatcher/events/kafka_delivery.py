@@ -104,9 +104,10 @@ def deliver(services: Services, seconds_max: float = RUN_SECONDS) -> int:
     end = services.monotonic_clock() + seconds_max
     delivered = 0
     try:
-        producer = _producer(services.kafka, lease)
-        while producer is not None and services.monotonic_clock() < end and (count := _step(services, lease, producer)):
-            delivered += count
+        with lease.attempt():
+            producer = _producer(services.kafka, lease)
+            while producer is not None and services.monotonic_clock() < end and (count := _step(services, lease, producer)):
+                delivered += count
     finally:
         lease.release()
     return delivered

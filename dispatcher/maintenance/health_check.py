@@ -106,7 +106,9 @@ def _event_sinks(services: Services) -> Iterator[CheckResult]:
             detail = f"{status.lag_events:,} events behind"
             if code := error or status.error:
                 detail = f"{'cannot be reached' if error else 'the last attempt failed'} ({code}); {detail}"
-            yield CheckResult(name, ok=code is None, detail=detail)
+            elif status.overdue:
+                detail = f"period {status.overdue} is overdue; {detail}"
+            yield CheckResult(name, ok=code is None and status.overdue is None, detail=detail)
 
 
 def _broker() -> CheckResult:

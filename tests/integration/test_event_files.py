@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -21,8 +22,10 @@ from pyarrow import parquet
 
 from dispatcher.campaigns import balance_events
 from dispatcher.events import event_files, event_sinks, publication
+from dispatcher.events.catalog import DATA
 from dispatcher.events.event_sinks import SinkId
-from dispatcher.events.file_columns import DATASETS
+from dispatcher.events.file_columns import BY_FAMILY, DATASETS
+from dispatcher.events.file_writers import WRITERS
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.events import stream
 from dispatcher.ledger.maintenance import alerts
@@ -231,6 +234,50 @@ def test_a_store_that_fails_is_shown_and_tried_again(services: Services) -> None
     root(services).unlink()
     assert len(event_files.write(services)) == 3
     assert is_complete(services, events)
+
+
+def test_any_fault_of_a_step_is_a_failed_attempt(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    three_hours(services)
+    with monkeypatch.context() as patch:
+        patch.setitem(WRITERS, "csv", lambda _, __: {}["anna@example.com"])
+        assert event_files.write(services) == []
+    status, _ = event_files.check(services)
+    assert (status.error, status.sink and status.sink.attempts) == ("KeyError", 1)
+    assert [each.is_failing for each in metrics.collect(services).sinks] == [True]
+    clock(services).pass_(event_sinks.PAUSE_SECONDS_MAX)
+    assert len(event_files.write(services)) == 3
+    assert event_files.check(services)[0].overdue is None
+    clock(services).pass_(2 * HOUR)
+    assert event_files.check(services)[0].overdue is not None
+
+
+@pytest.mark.parametrize("format_", WRITERS)
+@pytest.mark.parametrize("family", BY_FAMILY)
+def test_every_field_of_the_catalogue_can_be_written(tmp_path: Path, family: str, format_: str) -> None:
+    """Also lists, objects, nulls, and events that are older than a field."""
+    dataset = BY_FAMILY[family]
+    model = DATA[dataset.family]
+    event = {"sequence": "7", "time": "2026-11-29T03:00:00Z"}
+    whole = {name: example(field.annotation) for name, field in model.model_fields.items()}
+    empty = {name: None if type(None) in get_args(field.annotation) else whole[name] for name, field in model.model_fields.items()}
+    old = {name: whole[name] for name, field in model.model_fields.items() if field.is_required()}
+    writer = WRITERS[format_](tmp_path / "file", dataset)
+    for data in (whole, empty, old):
+        writer.add(dataset.values({**event, "data": data}))
+    writer.close()
+    if format_ == "parquet":
+        assert parquet.read_table(tmp_path / "file").num_rows == 3
+    else:
+        assert len((tmp_path / "file").read_text().splitlines()) == 4
+
+
+def example(annotation: Any) -> Any:
+    """A JSON value of a type."""
+    if get_origin(annotation) in (Union, UnionType):
+        return example(next(each for each in get_args(annotation) if each is not type(None)))
+    type_ = get_origin(annotation) or annotation
+    examples = {int: 5, float: 0.5, bool: True, datetime: "2026-11-29T03:00:00Z", list: ["a", "b"], dict: {"sent": 1}}
+    return examples.get(type_, "text")
 
 
 def test_days_follow_hours_without_a_gap(services: Services) -> None:
