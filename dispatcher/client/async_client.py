@@ -190,7 +190,7 @@ class AsyncClient(AsyncOperations):
     # -- recipients ----------------------------------------------------------------------------------------------------
 
     async def put_recipients(
-        self, people: Iterable[Recipient], upload_id: str | None = None, resume: bool = False
+        self, people: Iterable[Recipient], upload_id: str | None = None, resume: bool | int = False
     ) -> AsyncIterator[RecipientLineResult]:
         """Add or replace recipients, any number; the result of each, in their order.
 
@@ -201,19 +201,23 @@ class AsyncClient(AsyncOperations):
             yield result
 
     async def record_preferences(
-        self, statements: Iterable[PreferencesLine], upload_id: str | None = None, resume: bool = False
+        self, statements: Iterable[PreferencesLine], upload_id: str | None = None, resume: bool | int = False
     ) -> AsyncIterator[PreferencesLineResult]:
         """Record what people said, any number; the result of each, in their order. `resume` as in `put_recipients`."""
         async for result in self._put_lines("/v1/preferences/bulk", statements, upload_id, resume):
             yield result
 
-    async def _put_lines(self, path: str, documents: Iterable[Any], upload_id: str | None, resume: bool) -> AsyncIterator[Any]:
+    async def _put_lines(
+        self, path: str, documents: Iterable[Any], upload_id: str | None, resume: bool | int
+    ) -> AsyncIterator[Any]:
         upload, rest = upload_id or uuid4().hex, iter(documents)
         line = 1
-        if resume:
+        if resume is True:
             taken = await self._send(_lines_call(path, upload, 1, ()))
             line += int(taken.headers["Upload-Taken"])
-            next(islice(rest, line - 1, line - 1), None)
+        else:
+            line += resume
+        next(islice(rest, line - 1, line - 1), None)
         while batch := list(islice(rest, LINES_PER_CALL)):
             response = await self._send(_lines_call(path, upload, line, batch))
             results = response.text.splitlines()

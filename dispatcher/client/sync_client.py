@@ -188,30 +188,33 @@ class Client(Operations):
     # -- recipients ----------------------------------------------------------------------------------------------------
 
     def put_recipients(
-        self, people: Iterable[Recipient], upload_id: str | None = None, resume: bool = False
+        self, people: Iterable[Recipient], upload_id: str | None = None, resume: bool | int = False
     ) -> Iterator[RecipientLineResult]:
         """Add or replace recipients, any number; the result of each, in their order.
 
-        With an `upload_id` of its own, a program that was interrupted calls again with the same people and `resume`: those that
-        were taken are left out, without a result.
+        With an `upload_id` of its own, a program that was interrupted calls again with the same people. With `resume=True` those
+        that the server took are left out, and results that were not read are lost, rejections too. With the line of the last
+        result that was read, such as `resume=2000`, there is a result for each line after it.
         """
         for result in self._put_lines("/v1/recipients/bulk", people, upload_id, resume):
             yield result
 
     def record_preferences(
-        self, statements: Iterable[PreferencesLine], upload_id: str | None = None, resume: bool = False
+        self, statements: Iterable[PreferencesLine], upload_id: str | None = None, resume: bool | int = False
     ) -> Iterator[PreferencesLineResult]:
         """Record what people said, any number; the result of each, in their order. `resume` as in `put_recipients`."""
         for result in self._put_lines("/v1/preferences/bulk", statements, upload_id, resume):
             yield result
 
-    def _put_lines(self, path: str, documents: Iterable[Any], upload_id: str | None, resume: bool) -> Iterator[Any]:
+    def _put_lines(self, path: str, documents: Iterable[Any], upload_id: str | None, resume: bool | int) -> Iterator[Any]:
         upload, rest = upload_id or uuid4().hex, iter(documents)
         line = 1
-        if resume:
+        if resume is True:
             taken = self._send(_lines_call(path, upload, 1, ()))
             line += int(taken.headers["Upload-Taken"])
-            next(islice(rest, line - 1, line - 1), None)
+        else:
+            line += resume
+        next(islice(rest, line - 1, line - 1), None)
         while batch := list(islice(rest, LINES_PER_CALL)):
             response = self._send(_lines_call(path, upload, line, batch))
             results = response.text.splitlines()

@@ -49,11 +49,11 @@ class PreferenceHistory:
 
 @dataclass(frozen=True, slots=True)
 class UploadStep:
-    """The line of an upload that a change stands in, and the last line that was taken before it."""
+    """The last line that an upload took, and the hashes of the lines after it by number; the change is in the last of them."""
 
     upload: LineUpload
     taken: int
-    line: int
+    hashes: Mapping[int, int]
 
 
 class LineTaken(Exception):
@@ -70,7 +70,7 @@ def record(services: Services, publish: Publish, change: PreferenceChange, step:
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))  # before the recipient's row is locked: new partitions lock whole tables
         with connection.transaction():
-            if step and not line_uploads.advance(connection, step.upload, step.taken, step.line, now):
+            if step and not line_uploads.advance(connection, step.upload, step.taken, step.hashes, now):
                 raise LineTaken
             recorded = events.record(
                 connection,

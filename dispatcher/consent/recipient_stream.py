@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dispatcher.consent.line_uploads import OTHER_CONTENT
 from dispatcher.consent.recipients import PutStatus
 from dispatcher.intake.recipient_import import ERASED, RecipientBatch, batches, opt_out_statements, read_recipient
 from dispatcher.intake.rows import SourceRow, UnreadableRow
@@ -19,6 +20,7 @@ from dispatcher.policy import FileRules
 from dispatcher.runtime.services import Services
 
 REJECTED = "rejected"
+UPLOAD_FIELD = "Upload-Id"  # of a result: the header is wrong, not the line
 REPEATED = "repeated"
 
 
@@ -59,11 +61,15 @@ def put_lines(services: Services, lines: Sequence[StreamLine], actor: str, uploa
     with lend(services.pool) as connection:
         while rest:
             taken = line_uploads.lines_taken(connection, upload) if upload else 0
-            results += [_repeat(line, now, rules) for line in rest if line.number <= taken]
+            if upload and (repeated := [line for line in rest if line.number <= taken]):
+                contents = {line.number: line.data for line in repeated}
+                same = line_uploads.same_lines(connection, services.secret, upload, contents)
+                results += [_repeat(line, now, rules, line.number in same) for line in repeated]
             rest = [line for line in rest if line.number > taken]
             for batch in batches(_read(line, now, rules) for line in rest):
+                hashes = _hashes(services, rest, batch.last_line) if upload else {}
                 with connection.transaction() if upload else nullcontext():
-                    if upload and not line_uploads.advance(connection, upload, taken, batch.last_line, now):
+                    if upload and not line_uploads.advance(connection, upload, taken, hashes, now):
                         break
                     results += _apply(connection, services, batch, actor, now)
                 taken = batch.last_line
@@ -77,11 +83,19 @@ def _read(line: StreamLine, now: datetime, rules: FileRules) -> tuple[SourceRow,
     return read_recipient(SourceRow(line.number, line.data), now, rules)
 
 
-def _repeat(line: StreamLine, now: datetime, rules: FileRules) -> LineResult:
-    """The result of a line that was taken. One that was rejected is rejected again: its first answer may have been lost."""
+def _hashes(services: Services, lines: Sequence[StreamLine], last: int) -> dict[int, int]:
+    return {line.number: line_uploads.line_hash(services.secret.newest, line.data) for line in lines if line.number <= last}
+
+
+def _repeat(line: StreamLine, now: datetime, rules: FileRules, is_same: bool) -> LineResult:
+    """The result of a line that was taken. One that was rejected is rejected again: its first answer may have been lost. One that
+    was another line then is rejected, too: it was never applied.
+    """
     item = _read(line, now, rules)
     if isinstance(item, UnreadableRow):
         return LineResult(line.number, None, REJECTED, item.field, item.reason)
+    if not is_same:
+        return LineResult(line.number, item[1].id, REJECTED, UPLOAD_FIELD, OTHER_CONTENT)
     return LineResult(line.number, item[1].id, REPEATED)
 
 

@@ -239,7 +239,7 @@ def test_a_store_that_fails_is_shown_and_tried_again(services: Services) -> None
 def test_any_fault_of_a_step_is_a_failed_attempt(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     three_hours(services)
     with monkeypatch.context() as patch:
-        patch.setitem(WRITERS, "csv", lambda _, __: {}["anna@example.com"])
+        patch.setitem(WRITERS, "csv", lambda _, __: dict[str, Any]()["anna@example.com"])
         assert event_files.write(services) == []
     status, _ = event_files.check(services)
     assert (status.error, status.sink and status.sink.attempts) == ("KeyError", 1)

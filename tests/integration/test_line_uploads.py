@@ -17,7 +17,7 @@ from dispatcher.consent import preferences
 from dispatcher.consent.preferences import LineTaken, PreferenceChange, UploadStep
 from dispatcher.consent.recipient_stream import StreamLine, put_lines
 from dispatcher.domain.preferences import changes
-from dispatcher.ledger.consent.line_uploads import LineUpload
+from dispatcher.ledger.consent.line_uploads import LineUpload, line_hash
 from dispatcher.maintenance import retention
 from dispatcher.web.app import create
 from tests.integration.test_api import ALL_RIGHTS, Desk, keys_for, open_desk
@@ -70,10 +70,11 @@ def test_an_opt_in_sent_again_does_not_undo_a_later_opt_out(desk: Desk) -> None:
 def test_a_choice_is_committed_together_with_its_position(desk: Desk) -> None:
     """A server that is killed in mid-batch must not record the same line again."""
     add_people(desk.services, person("c-1"))
-    step = UploadStep(LineUpload("app", "preferences", "nightly"), 0, 1)
+    opt_in = {"recipient": "c-1", "channels": {"email": True}, **SAID}
+    step = UploadStep(LineUpload("app", "preferences", "nightly"), 0, {1: line_hash(desk.services.secret.newest, opt_in)})
     change = PreferenceChange("c-1", changes({}, {"email": True}, None, None), "branch", "desk 12")
     preferences.record(desk.services, desk.broker.publish, change, step)
-    assert send(desk, PREFERENCES, {"recipient": "c-1", "channels": {"email": True}, **SAID}) == (1, [(1, "repeated")])
+    assert send(desk, PREFERENCES, opt_in) == (1, [(1, "repeated")])
     with pytest.raises(LineTaken):
         preferences.record(desk.services, desk.broker.publish, change, step)
 
@@ -88,6 +89,22 @@ def test_a_rejected_line_is_rejected_again(desk: Desk) -> None:
     fax = {"recipient": "c-1", "channels": {"fax": True}, **SAID}
     for taken in (0, 1):
         assert send(desk, PREFERENCES, fax) == (taken, [(1, "rejected")])
+
+
+def test_other_content_under_a_taken_line_is_rejected(desk: Desk) -> None:
+    """`repeated` says that the line was applied, so it must be the same line."""
+    send(desk, RECIPIENTS, person("c-1"), person("c-2", language="es"), person("c-3"))
+    corrected = (person("c-1"), person("c-2"), person("c-9"), person("c-4"))
+    results = [(1, "repeated"), (2, "rejected"), (3, "rejected"), (4, "new")]
+    assert send(desk, RECIPIENTS, *corrected) == (3, results)
+    assert send(desk, RECIPIENTS, *corrected[1:], first=2) == (4, [(2, "rejected"), (3, "rejected"), (4, "repeated")])
+    assert desk.call("GET", "/v1/recipients/c-9").status_code == 404
+    add_people(desk.services, person("c-1"))
+    said = [{"recipient": "c-1", "channels": {channel: False}, **SAID} for channel in ("fax", "email", "sms", "fax")]
+    send(desk, PREFERENCES, *said)
+    other = [said[2], said[1], said[1], said[1]]
+    outcomes = [(1, "rejected"), (2, "repeated"), (3, "rejected"), (4, "rejected")]
+    assert send(desk, PREFERENCES, *other) == (4, outcomes)
 
 
 def test_a_stream_that_leaves_out_lines_is_refused(desk: Desk) -> None:

@@ -11,9 +11,9 @@ from pydantic import Field, StrictInt, StringConstraints
 
 from dispatcher.consent import preferences
 from dispatcher.consent.acknowledgement import Publish
-from dispatcher.consent.line_uploads import LineUpload, lines_taken, take
+from dispatcher.consent.line_uploads import OTHER_CONTENT, LineUpload, line_hash, lines_taken, same_lines, take
 from dispatcher.consent.preferences import LineTaken, UploadStep
-from dispatcher.consent.recipient_stream import StreamLine
+from dispatcher.consent.recipient_stream import UPLOAD_FIELD, StreamLine
 from dispatcher.domain.errors import UnknownRecipient, VersionConflict
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.intake.errors import BadInput, validate
@@ -72,27 +72,35 @@ def _record_all(
         for line in lines:
             yield _record(services, publish, line, None)
         return
+    contents = {line.number: line.data for line in lines}
     taken = lines_taken(services, upload)
+    same = same_lines(services, upload, contents)
+    hashes: dict[int, int] = {}  # of the lines after `taken`
     for line in lines:
         result = None
         while result is None and line.number > taken:
+            hashes[line.number] = line_hash(services.secret.newest, line.data)
             try:
-                result = _record(services, publish, line, UploadStep(upload, taken, line.number))
+                result = _record(services, publish, line, UploadStep(upload, taken, hashes))
             except LineTaken:  # another call with the same id is under way
-                taken = lines_taken(services, upload)
+                taken, same = lines_taken(services, upload), same_lines(services, upload, contents)
+                hashes = {number: each for number, each in hashes.items() if number > taken}
         if result and result.outcome in TAKES:
-            taken = line.number
-        yield result or _repeat(line)
-    take(services, upload, taken, lines[-1].number)  # the last lines may have been rejected
+            taken, hashes = line.number, {}
+        yield result or _repeat(line, line.number in same)
+    if hashes:
+        take(services, upload, taken, hashes)  # the last lines were rejected
 
 
-def _repeat(line: StreamLine) -> PreferencesLineResult:
-    """The result of a line that was taken. One that cannot be read is rejected again: its first answer may have been lost."""
+def _repeat(line: StreamLine, is_same: bool) -> PreferencesLineResult:
+    """The result of a line that was taken. One that cannot be read is rejected again: its first answer may have been lost. One that
+    was another line then is rejected, too: it was never recorded.
+    """
     try:
         validate(PreferencesLine, line.data, "preferences")
     except BadInput as error:
         return _rejected(line, error.faults[0].field, error.faults[0].message)
-    return _result(line, "repeated")
+    return _result(line, "repeated") if is_same else _rejected(line, UPLOAD_FIELD, OTHER_CONTENT)
 
 
 def _record(services: Services, publish: Publish, line: StreamLine, step: UploadStep | None) -> PreferencesLineResult:
