@@ -156,6 +156,8 @@ def test_a_program_that_was_ended_resumes_its_upload(client: Client) -> None:
     del first
     rest = list(client.put_recipients(people(*range(1_500)), upload_id="nightly", resume=True))
     assert [(each["line"], each["outcome"]) for each in rest] == [(n, "new") for n in range(1_001, 1_501)]
+    again = list(client.put_recipients(people(*range(1_500)), upload_id="nightly", resume=1))
+    assert [(each["line"], each["outcome"]) for each in again] == [(n, "repeated") for n in range(2, 1_501)]
 
 
 def test_choices_are_read_and_changed_if_nobody_else_did(desk: Desk, client: Client) -> None:
