@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ URL_LENGTH_MAX = 2_000
 URL_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?\[\]!$&'()*+,;=%]+")  # RFC 3986, without @ and #
 HOST_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 UNICAST = IPv6Network("2000::/3")  # what is allocated of IPv6; the rest holds mapped, translated and local addresses
+PROTOCOL_ASSIGNMENTS = IPv4Network("192.0.0.0/24")  # RFC 6890; Python calls 192.0.0.9 and 192.0.0.10 global
 SIX_TO_FOUR = IPv6Network("2002::/16")  # carries an IPv4 address, which can be a private one
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -97,7 +98,7 @@ def is_public(address: str) -> bool:
         if ip.ipv4_mapped is not None:
             return is_public(str(ip.ipv4_mapped))
         return ip.is_global and ip in UNICAST and ip not in SIX_TO_FOUR
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and ip not in PROTOCOL_ASSIGNMENTS
 
 
 def system_addresses(host: str, port: int) -> Sequence[str]:

@@ -116,6 +116,7 @@ class UploadWriter:
         start = part.start if part.is_whole else self._resume(upload, part)
         total = part.total if part.total is not None or part.start == 0 or self.before is None else self.before.total
         self._end = total if part.length is None else start + part.length
+        self._start = start
         self._file = _open_part(folder, start)
         self.upload = replace(upload, received=start, total=total)
         if self.before is None or not self.before.is_complete:
@@ -141,7 +142,8 @@ class UploadWriter:
             self._discard()
             raise UploadTooLarge(self._store.too_large())
         if self._end is not None and received > self._end:
-            raise UploadConflict(f"the call has more bytes than it says; the next byte is {self.upload.received}")
+            self._file.truncate(self._start)  # a refused call changes nothing
+            raise UploadConflict(f"the call has more bytes than it says; the next byte is {self._start}")
         self._file.write(data)
         self.upload = replace(self.upload, received=received)
 

@@ -24,6 +24,8 @@ DATE = "{date}"
 
 ScheduleId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,79}$")]
 
+NOT_ZONES = frozenset({"localtime", "Factory"})  # files beside the zones: the setting of a machine, and none at all
+
 
 class ScheduleForm(StrictModel):
     """A recurring campaign as people write it. Each run takes the newest upload that `campaign.audience.upload` describes."""
@@ -55,7 +57,7 @@ class ScheduleForm(StrictModel):
     @field_validator("zone")
     @classmethod
     def _zone(cls, name: str) -> str:
-        zones = available_timezones()
+        zones = available_timezones() - NOT_ZONES
         if name not in zones:
             raise ValueError(f"unknown time zone{did_you_mean(name, zones)}; such as Europe/Brussels")
         return name

@@ -146,6 +146,17 @@ def test_a_call_that_breaks_off_keeps_what_arrived(caller: Caller) -> None:
     assert (answer.status_code, answer.json()["sha256"]) == (201, hashlib.sha256(whole).hexdigest())
 
 
+def test_a_refused_part_changes_nothing(caller: Caller) -> None:
+    whole = audience(50)
+    total = len(whole)
+    caller.put("list", whole[:100], Content_Range=f"bytes 0-99/{total}")
+    assert caller.put("list", whole[:10], Content_Range=f"bytes 0-4/{total}").status_code == 422
+    more = caller.put("list", iter([whole[100:150], whole[150:200]]), Content_Range=f"bytes 100-150/{total}")  # without a length
+    assert problem(more)[0] == 409
+    assert caller.call("GET", "/v1/audiences/list").json()["received"] == 100
+    assert caller.put("list", whole[100:], Content_Range=f"bytes 100-{total - 1}/{total}").status_code == 201
+
+
 def test_a_complete_upload_does_not_change(caller: Caller) -> None:
     assert caller.put("list", audience(2)).status_code == 201
     assert caller.put("list", audience(2)).status_code == 200
@@ -164,7 +175,7 @@ def test_what_is_too_large_or_damaged_is_refused_and_gone(caller: Caller) -> Non
         (bomb, {"Content_Encoding": "gzip"}, 413, "unpacks to more than"),
         (packed[:-20], {"Content_Encoding": "gzip"}, 422, "ends within its gzip data"),
         (b"no gzip", {"Content_Encoding": "gzip"}, 422, "is not gzip"),
-        (b"x" * 9, {"Content_Range": "bytes 0-4/9"}, 409, "more bytes than it says"),
+        (b"x" * 9, {"Content_Range": "bytes 0-4/9"}, 422, "says 5 bytes, the body has 9"),
         (b"x", {"Content_Range": "bytes 5-4/9"}, 422, "FIRST-LAST/TOTAL"),
         (b"x", {"Content_Encoding": "br"}, 422, "pattern"),
     ):

@@ -302,6 +302,7 @@ def test_the_same_definition_twice_is_one(services: Services) -> None:
     ("changes", "message"),
     [
         ({"cron": "* 9 * * 1"}, "schedule: cron: runs more often than every 15 minutes"),
+        ({"zone": "localtime"}, "schedule: zone: unknown time zone"),
         ({"zone": "Europe/Brusels"}, "schedule: zone: unknown time zone; did you mean Europe/Brussels?"),
         ({"ends_at": "2020-01-01T00:00:00Z"}, "schedule: ends_at: lies in the past"),
         ({"campaign": {"template": "nope", "audience": {"upload": "a-*"}}}, "schedule: campaign.template: unknown template 'nope'"),

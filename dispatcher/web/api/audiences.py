@@ -107,6 +107,9 @@ def _range(request: Request, content_range: str | None) -> UploadRange:
     start, end = int(match["start"]), int(match["end"]) + 1
     if end <= start or (total is not None and end > total):
         raise BadInput(InputError("header", 0, "Content-Range", "should be bytes FIRST-LAST/TOTAL, counted from 0"))
+    length = request.headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length) != end - start:  # before anything of the upload is changed
+        raise BadInput(InputError("header", 0, "Content-Range", f"says {end - start} bytes, the body has {int(length)}"))
     return UploadRange(start, total, end - start, is_whole=False)
 
 
