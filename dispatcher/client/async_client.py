@@ -194,8 +194,9 @@ class AsyncClient(AsyncOperations):
     ) -> AsyncIterator[RecipientLineResult]:
         """Add or replace recipients, any number; the result of each, in their order.
 
-        With an `upload_id` of its own, a program that was interrupted calls again with the same people and `resume`: those that
-        were taken are left out, without a result.
+        With an `upload_id` of its own, a program that was interrupted calls again with the same people. With `resume=True` those
+        that the server took are left out, and results that were not read are lost, rejections too. With the line of the last
+        result that was read, such as `resume=2000`, there is a result for each line after it.
         """
         async for result in self._put_lines("/v1/recipients/bulk", people, upload_id, resume):
             yield result

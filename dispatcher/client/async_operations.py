@@ -159,7 +159,7 @@ class AsyncOperations(ABC):
         await self.call(Call("DELETE", f"/v1/audiences/{quote(str(upload_id), safe='')}"))
 
     async def list_uploads(self) -> UploadList:
-        """All uploaded audiences, by id."""
+        """The uploaded audiences of this key and of the command line, by id."""
         answer: UploadList = await self.call(Call("GET", "/v1/audiences"))
         return answer
 

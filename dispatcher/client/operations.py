@@ -159,7 +159,7 @@ class Operations(ABC):
         self.call(Call("DELETE", f"/v1/audiences/{quote(str(upload_id), safe='')}"))
 
     def list_uploads(self) -> UploadList:
-        """All uploaded audiences, by id."""
+        """The uploaded audiences of this key and of the command line, by id."""
         answer: UploadList = self.call(Call("GET", "/v1/audiences"))
         return answer
 

@@ -70,6 +70,11 @@ class Upload:
     sha256: str | None = None
     size: int | None = None
     at: datetime | None = None  # of the last change
+    submitted_by: str = ""  # the name of the API key; empty for the command line: then any key may use it
+
+    def is_open_to(self, caller: str) -> bool:
+        """Whether this caller may read, continue and delete it."""
+        return self.submitted_by.strip().casefold() in ("", caller.strip().casefold())
 
     @property
     def is_complete(self) -> bool:

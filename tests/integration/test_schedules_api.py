@@ -68,6 +68,8 @@ def test_a_schedule_by_api_from_add_to_end(marketing: Marketing) -> None:
     assert (shown["state"], shown["submitted_by"], shown["approved_by"]) == ("active", "anna", "bert")
     assert shown["next_runs"][0] == {"at": "2026-11-30T08:00:00Z", "campaign": "weekly-2026-11-30T0900"}
     assert len(shown["next_runs"]) == schedules.NEXT_SHOWN
+    for action in ("pause", "end"):
+        assert marketing.call("POST", f"/weekly/{action}", who="bert").status_code == 403
     assert marketing.call("POST", "/weekly/pause").json()["next_at"] is None
     assert [each["state"] for each in marketing.call("GET", "").json()["schedules"]] == ["paused"]
     assert marketing.call("POST", "/weekly/end").json()["state"] == "ended"
@@ -106,3 +108,16 @@ def test_the_command_line_adds_and_names_line_and_field(database: str, tmp_path:
     assert (code, answer["state"], answer["submitted_by"]) == (0, "active", "anna")
     assert run("pause", "weekly")[1]["state"] == "paused"
     assert run("show", "nobody") == (1, {"error": "there is no recurring campaign nobody", "faults": []})
+
+
+def test_an_upload_belongs_to_the_key_that_sent_it(marketing: Marketing) -> None:
+    def call(method: str, path: str, who: str, content: bytes | None = None) -> Response:
+        headers = {"Authorization": f"Bearer {marketing.keys[who]}"}
+        return marketing.client.request(method, f"/v1/audiences{path}", content=content, headers=headers)
+
+    rows = b'{"recipient": "c-1"}\n'
+    assert call("PUT", "/list.jsonl", "anna", rows).status_code == 201
+    assert [call(method, "/list.jsonl", "bert", rows).status_code for method in ("PUT", "GET", "DELETE")] == [403] * 3
+    assert call("GET", "", "bert").json() == {"audiences": []}
+    assert [each["id"] for each in call("GET", "", "anna").json()["audiences"]] == ["list.jsonl"]
+    assert call("DELETE", "/list.jsonl", "anna").status_code == 204

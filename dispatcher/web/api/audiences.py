@@ -16,9 +16,10 @@ from dispatcher.campaigns import audience_uploads
 from dispatcher.campaigns.audience_uploads import Upload, UploadConflict, UploadRange, UploadTooLarge, UploadWriter
 from dispatcher.intake.audience_uploads import TYPES, suffix_of
 from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.runtime.services import Services
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.schemas.audiences import UploadBody, UploadList
-from dispatcher.web.api_keys import Right
+from dispatcher.web.api_keys import ApiKey, Right
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.errors import problem_responses
 from dispatcher.web.serializers.audiences import upload_view
@@ -42,6 +43,8 @@ ContentRange = Annotated[
 _RANGE = re.compile(r"bytes (?:(?P<start>\d+)-(?P<end>\d+)|\*)/(?P<total>\d+|\*)")
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
+CampaignsKey = Annotated[ApiKey, Depends(needs(Right.CAMPAIGNS))]
+
 router = APIRouter(prefix="/audiences", tags=["campaigns"], dependencies=[Depends(needs(Right.CAMPAIGNS))])
 
 
@@ -57,6 +60,7 @@ router = APIRouter(prefix="/audiences", tags=["campaigns"], dependencies=[Depend
     openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys((*TYPES, "application/octet-stream"), _BINARY)}},
 )
 async def upload_audience(
+    caller: CampaignsKey,
     upload_id: UploadId,
     request: Request,
     services: ServicesDependency,
@@ -68,13 +72,16 @@ async def upload_audience(
     The type is that of `Content-Type`, or else of the id's ending, such as `.csv.gz`. In parts, each call has a
     `Content-Range`, and the answer is 202 with the number of bytes received until it is complete. After an interruption `GET`
     has that number, and the upload goes on there. A complete upload does not change: the same bytes again are answered 200,
-    others 409. The checksum in the answer is that of the bytes as they were sent.
+    others 409. The checksum in the answer is that of the bytes as they were sent. An upload belongs to the key that began it: to
+    another key the answer is 403.
     """
     suffix = suffix_of(upload_id, request.headers.get("content-type", ""))
     if suffix is None:
         detail = f"the Content-Type should be one of {', '.join(TYPES)}, or the id should end in .jsonl, .csv, .tsv or .xlsx"
         raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
-    upload = Upload(upload_id, suffix, content_encoding == "gzip" or upload_id.endswith(".gz"))
+    await run_in_threadpool(_find, services, upload_id, caller)
+    is_gzip = content_encoding == "gzip" or upload_id.endswith(".gz")
+    upload = Upload(upload_id, suffix, is_gzip, submitted_by=caller.name)
     try:
         writer = await run_in_threadpool(audience_uploads.open_upload, services, upload, _range(request, content_range))
         try:
@@ -121,23 +128,32 @@ def _finish(writer: UploadWriter) -> JSONResponse:
 
 
 @router.get("", response_model=UploadList)
-def list_uploads(services: ServicesDependency) -> dict[str, Any]:
-    """All uploaded audiences, by id."""
-    return {"audiences": [upload_view(upload) for upload in audience_uploads.every(services)]}
+def list_uploads(caller: CampaignsKey, services: ServicesDependency) -> dict[str, Any]:
+    """The uploaded audiences of this key and of the command line, by id."""
+    return {"audiences": [upload_view(upload) for upload in audience_uploads.every(services) if upload.is_open_to(caller.name)]}
 
 
 @router.get("/{upload_id}", response_model=UploadBody, responses=problem_responses(404))
-def show_upload(upload_id: UploadId, services: ServicesDependency) -> dict[str, Any]:
+def show_upload(caller: CampaignsKey, upload_id: UploadId, services: ServicesDependency) -> dict[str, Any]:
     """How far an upload is: the next part starts at the byte `received`."""
-    upload = audience_uploads.find(services, upload_id)
+    upload = _find(services, upload_id, caller)
     if upload is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     return upload_view(upload)
 
 
+def _find(services: Services, upload_id: str, caller: ApiKey) -> Upload | None:
+    """The upload of this id. Raises `HTTPException` where it is another key's."""
+    upload = audience_uploads.find(services, upload_id)
+    if upload is not None and not upload.is_open_to(caller.name):
+        raise HTTPException(HTTPStatus.FORBIDDEN, "it belongs to another key")
+    return upload
+
+
 @router.delete("/{upload_id}", status_code=204, response_description="The upload is deleted", responses=problem_responses(404, 409))
-def delete_upload(upload_id: UploadId, services: ServicesDependency) -> None:
+def delete_upload(caller: CampaignsKey, upload_id: UploadId, services: ServicesDependency) -> None:
     """Delete an upload, complete or not. While a campaign loads from it, 409."""
+    _find(services, upload_id, caller)
     try:
         deleted = audience_uploads.delete(services, upload_id)
     except UploadConflict as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Response
 
 from dispatcher.campaigns import schedules
 from dispatcher.campaigns.schedules import ScheduleAction
@@ -58,6 +59,10 @@ def show_schedule(schedule_id: ScheduleId, services: ServicesDependency) -> dict
 def act_on_schedule(caller: CampaignsKey, schedule_id: ScheduleId, action: Action, services: ServicesDependency) -> dict[str, Any]:
     """Approve, pause, resume or end. One already in the wanted state gets the same answer; what is not possible, 409.
 
+    Only another key than the submitter's approves; only the submitter's pauses, resumes and ends: to others the answer is 403.
     Runs that fall into a pause do not take place. Campaigns that have started go on.
     """
+    submitted_by = schedules.status(services, schedule_id).schedule.submitted_by
+    if action is not ScheduleAction.APPROVE and submitted_by.strip().casefold() != caller.name.strip().casefold():
+        raise HTTPException(HTTPStatus.FORBIDDEN, f"it was submitted by {submitted_by}, who alone can do this")
     return schedule_view(schedules.act(services, schedule_id, action, caller.name))
