@@ -72,18 +72,21 @@ def accept_trigger(services: Services, call: TaskCall) -> TriggerPlace:
 
 
 def load_some(services: Services, no: int, seconds_max: float, is_redelivered: bool) -> SubmitResult:
-    """Go on with a load as `submission.load_some` does. A campaign that a later part of its file makes impossible is recorded."""
+    """Go on with a load as `submission.load_some` does. A campaign that a later part of its file makes impossible is recorded.
+
+    A step that fails otherwise is not: the ledger has the load, and the sweep goes on with it.
+    """
     campaign_id = submission.id_of_load(services, no)
     call = TaskCall(CAMPAIGN_TASK, (), {"id": campaign_id})
-    with _refusals_recorded(services, call):
+    with _refusals_recorded(services, call, or_lost=False):
         return submission.load_some(services, no, seconds_max, is_redelivered)
 
 
 @contextmanager
-def _refusals_recorded(services: Services, call: TaskCall) -> Iterator[dict[str, Any]]:
+def _refusals_recorded(services: Services, call: TaskCall, *, or_lost: bool = True) -> Iterator[dict[str, Any]]:
     """Record what the block refuses. It fills the dictionary with the job, once it has read it.
 
-    An error of the program and a time limit are recorded too: Celery does not repeat a task that raised.
+    With `or_lost`, an error of the program and a time limit are recorded too: Celery does not repeat a task that raised.
     """
     given: dict[str, Any] = {}
     pair = (call.positional, dict(call.named))
@@ -97,6 +100,8 @@ def _refusals_recorded(services: Services, call: TaskCall) -> Iterator[dict[str,
     except (LedgerUnavailable, PolicyNotInForce):
         raise  # the task goes back to the broker
     except (Exception, TaskTimeLimit) as error:
+        if not or_lost:
+            raise
         errors = (JobError("", f"the program failed with {type(error).__name__}; its log says more"),)
         refused_jobs.record(services, refused_jobs.describe(services.secret, call.task, pair, RefusalReason.FAULT, errors))
         raise
