@@ -115,7 +115,7 @@ def check(as_json: Json = False) -> None:
 def new_key(
     name: Annotated[str, typer.Argument(help="Who calls with it: the name of the actor in the ledger.")],
     right: Annotated[
-        list[str], typer.Option(help="campaigns, messages, recipients, preferences, templates or console; may be repeated.")
+        list[str], typer.Option(help=f"{', '.join(api_keys.Right)}; may be repeated.")
     ],
     as_json: Json = False,
 ) -> None:
