@@ -114,9 +114,7 @@ def check(as_json: Json = False) -> None:
 
 def new_key(
     name: Annotated[str, typer.Argument(help="Who calls with it: the name of the actor in the ledger.")],
-    right: Annotated[
-        list[str], typer.Option(help=f"{', '.join(api_keys.Right)}; may be repeated.")
-    ],
+    right: Annotated[list[str], typer.Option(help=f"{', '.join(api_keys.Right)}; may be repeated.")],
     as_json: Json = False,
 ) -> None:
     """Make an API key. Print the lines for the file that DISPATCHER_API_KEYS names, and the key: on stderr, and never again."""

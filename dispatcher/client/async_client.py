@@ -1,4 +1,4 @@
-"""The client of the API for asynchronous programs. `sync_client.py` is generated from this module."""
+"""The client of the API: asynchronous in `async_client.py`, synchronous in `sync_client.py`, which is generated from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import httpx
 
 from dispatcher.client.api_errors import ApiRefusal, ApiUnavailable
 from dispatcher.client.async_operations import AsyncOperations
-from dispatcher.client.calls import Call, encode
+from dispatcher.client.calls import Call, encode_line
 from dispatcher.client.documents import (
     Campaign,
     CampaignAccepted,
@@ -283,7 +283,7 @@ def _error(response: httpx.Response) -> ApiRefusal | ApiUnavailable:
 
 
 def _lines_call(path: str, upload_id: str, line: int, documents: Sequence[Any]) -> Call:
-    content = b"".join(encode(document) + b"\n" for document in documents)
+    content = b"".join(map(encode_line, documents))
     headers = {"Content-Type": NDJSON, "Upload-Id": upload_id, "Upload-Line": str(line)}
     return Call("POST", path, content=content, content_headers=headers)
 

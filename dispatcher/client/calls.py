@@ -52,6 +52,11 @@ def encode(document: object) -> bytes:
     return json.dumps(document, ensure_ascii=False, allow_nan=False, default=_iso).encode()
 
 
+def encode_line(document: object) -> bytes:
+    """A document as a line of a stream. The server rejects a line that is no JSON or no UTF-8; it does not end the stream."""
+    return json.dumps(document, default=_iso).encode() + b"\n"
+
+
 def _iso(value: object) -> str:
     if isinstance(value, date):  # a datetime is one
         return value.isoformat()

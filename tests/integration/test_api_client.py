@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
@@ -148,6 +149,13 @@ def test_people_are_put_in_calls_of_a_thousand_lines(desk: Desk, url: str) -> No
         assert [each["line"] for each in results] == list(range(1, 2_501))
         outcomes = [each["outcome"] for each in results]
         assert outcomes == ["new"] * 1_000 + ["repeated"] * 1_000 + ["new"] * 500  # the answers of the second call were lost
+
+
+def test_a_row_that_is_no_json_is_rejected_and_the_stream_goes_on(client: Client) -> None:
+    first, second, third, last = people(*range(4))
+    broken = [{**second, "timezone": "\ud800"}, {**third, "has_current_account": math.nan}]
+    results = list(client.put_recipients([first, *cast("list[Recipient]", broken), last]))
+    assert [(each["line"], each["outcome"]) for each in results] == [(1, "new"), (2, "rejected"), (3, "rejected"), (4, "new")]
 
 
 def test_a_program_that_was_ended_resumes_its_upload(client: Client) -> None:
