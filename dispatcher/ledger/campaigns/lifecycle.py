@@ -10,6 +10,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.campaign import CampaignState, Spec
+from dispatcher.domain.person_names import is_same_name
 from dispatcher.ledger.connection import Connection, fetch_all
 from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import KEY, same_chunk, same_job
@@ -221,17 +222,18 @@ def release(connection: Connection, campaign_id: str, by: str) -> bool:
 
     It then starts at once or at its `send_at`. Overdue chunks are sent at its rate: see `pace`.
     """
-    return bool(
-        connection.execute(
-            """
-            UPDATE campaigns c SET state = 'scheduled', released_by = %(by)s
-            WHERE id = %(id)s AND state = 'awaiting_release' AND lower(trim(%(by)s::text)) NOT IN ('', lower(trim(submitted_by)))
-              AND NOT EXISTS (SELECT FROM campaign_edits e WHERE e.campaign_no = c.no AND e.is_material
-                              AND lower(trim(e.actor)) = lower(trim(%(by)s::text)))
-            """,
-            {"id": campaign_id, "by": by},
-        ).rowcount
-    )
+    with connection.transaction():
+        row = connection.execute(
+            "SELECT no, submitted_by FROM campaigns WHERE id = %s AND state = 'awaiting_release' FOR UPDATE", (campaign_id,)
+        ).fetchone()
+        if row is None or not by.strip():
+            return False
+        no, submitted_by = row
+        edits = connection.execute("SELECT actor FROM campaign_edits WHERE campaign_no = %s AND is_material", (no,))
+        if any(is_same_name(by, each) for each in (submitted_by, *(actor for (actor,) in edits))):
+            return False
+        connection.execute("UPDATE campaigns SET state = 'scheduled', released_by = %s WHERE no = %s", (by, no))
+        return True
 
 
 def pause_by_id(connection: Connection, campaign_id: str, now: datetime) -> bool:
