@@ -80,7 +80,7 @@ structlog.contextvars.bind_contextvars(task="dispatcher.retain", task_id="t-1", 
 structlog.get_logger().info("of ours")
 logging.getLogger("kombu").warning("of a library")
 try:
-    raise ValueError("anna@example.org")
+    raise ValueError("anna@" + "example.org")  # a traceback shows the line itself, from Python 3.13 on for -c, too
 except ValueError:
     logging.getLogger("kombu").exception("failed")
 """
