@@ -24,7 +24,7 @@ from dispatcher.intake.campaign import Submission
 from dispatcher.ledger.campaigns import lifecycle, whatsapp_templates
 from dispatcher.ledger.campaigns.audience import AudienceLoader
 from dispatcher.ledger.campaigns.lifecycle import NewCampaign
-from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.connection import Connection, allow_idle_minute, lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.delivery.candidates import Candidate, gather
 from dispatcher.ledger.delivery.chunks import Chunk, chunk_numbers
@@ -115,8 +115,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
         try:
             with connection.transaction():
                 no = lifecycle.create(connection, NewCampaign(f"{submission.id}?dry-run", spec, period), services.clock()) or 0
-                # It reads a file between two parts, and holds no person's row: it may be slower than other transactions.
-                connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+                allow_idle_minute(connection)
                 loader = AudienceLoader(connection, no, period, spec, services.clock())
                 rows = iter(submission.audience)
                 while part := list(islice(rows, services.limits.part_rows)):

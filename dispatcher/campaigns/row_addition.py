@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from dispatcher.domain.person_names import is_same_name
 from dispatcher.intake.campaign import SubmissionDigest, checked_rows
 from dispatcher.intake.partner_links import PartnerLinks
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceLoader, AudienceRow, values_with_links
-from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.connection import Connection, allow_idle_minute, lend
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable
 
@@ -52,11 +53,11 @@ def add_rows(services: Services, campaign_id: str, source: RowSource, by: str) -
         return AddedRows(refusal=f"its template cannot be read: {error}")
     templates = [versions[digests[name]] for name in campaign.spec.templates]
     with lend(services.pool) as connection, connection.transaction():
-        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")  # it reads the file between two parts
+        allow_idle_minute(connection)
         waiting = lifecycle.lock_waiting(connection, campaign_id)
         if waiting is None:
             return AddedRows(refusal=f"cannot add rows to a campaign that is {campaign.state}")
-        if by.strip().casefold() != campaign.submitted_by.strip().casefold():
+        if not is_same_name(by, campaign.submitted_by):
             return AddedRows(refusal=f"it was submitted by {campaign.submitted_by or 'nobody known'}, who alone can add rows")
         links = PartnerLinks(services.policy.entities.get(waiting.spec.entity), source.file)
         links.compare_with(values_with_links(connection, waiting.no, waiting.period))

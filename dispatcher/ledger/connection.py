@@ -132,6 +132,11 @@ def lend(pool: Pool, wait_seconds_max: float | None = None) -> Iterator[Connecti
 # For all queries but those of gather, claim and settle, which read thousands of rows by position.
 
 
+def allow_idle_minute(connection: Connection) -> None:
+    """Let this transaction wait up to a minute between two statements: its caller reads a file and holds no person's row."""
+    connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+
+
 def fetch_all(connection: Connection, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All rows of a query, each by the names of its columns."""
     with connection.cursor(row_factory=dict_row) as cursor:
