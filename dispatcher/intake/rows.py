@@ -319,7 +319,10 @@ class _Header:
         return SourceRow(line, data, notation)
 
     def readings(self, texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
-        """The cells by column: counted from the left, and, where there are too many, also from the right."""
+        """The cells by column: counted from the left, and, where there are too many for one row but too few for two, also from the right.
+
+        The last cells of a line that holds several rows belong to another person.
+        """
         if not texts:
             return ()
         texts = [_as_cp1252(text) for text in texts]
@@ -328,7 +331,7 @@ class _Header:
             rows = (next(csv.reader([texts[0]], delimiter=each, quoting=csv.QUOTE_NONE), []) for each in DELIMITERS)
             inner = [dict(zip(self.names, (cell.strip('"') for cell in cells), strict=False)) for cells in rows if len(cells) > 1]
             return from_left, *inner
-        if len(texts) <= len(self.names):
+        if len(texts) <= len(self.names) or len(texts) >= 2 * self.width - 1:
             return (from_left,)
         names = [*self.names, *[""] * (self.width - len(self.names))]
         from_right = dict(zip(reversed(names), reversed(texts), strict=False))

@@ -86,7 +86,7 @@ YES_WORDS = ("true", "TRUE", "JA", "waar", "")
 HEADERS = ("plain", "capitals", "blanks", "quoted", "twice", "unknown", "missing", "after blank lines", "sep", "repeated", "only")
 PLAIN_HEADERS = ("plain",) * 8
 CONTAINERS = ("csv", "tsv", "jsonl", "xlsx", "gzip", "xlsx as csv", "csv as xlsx", "csv as jsonl", "jsonl as csv", "empty", "wide")
-ENCODINGS = ("utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
+ENCODINGS = ("utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
 SHEETS = ("plain", "plain", "plain", "empty second", "two", "merged", "formula", "typed", "hidden column")
 
 
@@ -352,9 +352,9 @@ def _encoded(text: str, encoding: str) -> bytes:
 
 
 def _csv_refusal(spec: FileSpec) -> str:
-    if spec.header in ("twice", "unknown", "missing") or spec.encoding == "utf-32":
+    if spec.header in ("twice", "unknown", "missing"):
         return "must"
-    if spec.encoding.startswith("utf-16") and spec.cut:
+    if spec.encoding.startswith(("utf-16", "utf-32")) and spec.cut:
         return "may"  # it ends within a character
     if spec.container == "wide" or (spec.header == "only" and spec.cut):
         return "may"
