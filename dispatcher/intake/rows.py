@@ -319,9 +319,9 @@ class _Header:
         return SourceRow(line, data, notation)
 
     def readings(self, texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
-        """The cells by column: counted from the left, and, where there are too many for one row but too few for two, also from the right.
+        """The cells by column: counted from the left, and, where there are too many for one row, also from the right.
 
-        The last cells of a line that holds several rows belong to another person.
+        A line with cells for two rows is not counted from the right: its last cells belong to another person.
         """
         if not texts:
             return ()
