@@ -21,13 +21,13 @@ from dispatcher.campaigns import public_tasks, refused_jobs, schedule_runs, sche
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
 from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
-from dispatcher.celery_app import RedactedTask, app, services
+from dispatcher.celery_app import PUBLISHED_AT, RedactedTask, app, services
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.events import event_files, kafka_delivery, publication, webhook_delivery
 from dispatcher.inbound import provider_events
 from dispatcher.intake.errors import BadInput
-from dispatcher.maintenance import retention, sweep
+from dispatcher.maintenance import retention, signs_of_life, sweep
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker cannot be reached
 FIRST, LAST = 0, 9  # priorities on the broker
@@ -256,6 +256,14 @@ def run_sweep() -> None:
     for number in submission.take_stalled(services()):
         load_audience.apply_async((number, True))
     _apply_all_events()
+
+
+@app.task(name="dispatcher.give_sign", bind=True, is_periodic=True)
+def give_sign(task: Task, lane: str) -> None:
+    """Every 5 s, on each lane: say that beat, broker, this worker and the database work."""
+    published_at = getattr(task.request, PUBLISHED_AT, None)
+    made = services()
+    signs_of_life.give(made.pool, lane, made.clock(), published_at if isinstance(published_at, int | float) else None)
 
 
 @app.task(name="dispatcher.retain", is_periodic=True, needs_policy=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,10 +15,11 @@ from dispatcher.ledger.events.endpoint_cursors import EndpointCounts
 from dispatcher.ledger.events.sink_cursors import EventSinkCounts
 from dispatcher.ledger.maintenance import metrics
 from dispatcher.ledger.maintenance.metrics import Metrics
-from dispatcher.maintenance.surroundings import Surroundings, look
+from dispatcher.maintenance.standstills import Condition, Standstill, examine
+from dispatcher.maintenance.surroundings import Surroundings
 from dispatcher.runtime.services import Services
 
-__all__ = ["GAUGES", "OUTSIDE_GAUGES", "Gauge", "Metrics", "OutsideGauge", "Sample", "collect", "families", "look", "ping"]
+__all__ = ["GAUGES", "OUTSIDE_GAUGES", "Gauge", "Metrics", "OutsideGauge", "Sample", "collect", "families", "ping"]
 
 Sample = tuple[Mapping[str, str], float]  # labels and value
 
@@ -34,22 +36,35 @@ class Gauge:
 
 def collect(services: Services) -> Metrics:
     """Count campaigns, chunks, messages and events."""
-    configured = event_sinks.configured(services)
     with lend(services.pool) as connection:
-        counts = metrics.metrics(connection, services.clock())
+        return _configured(services, metrics.metrics(connection, services.clock()))
+
+
+def _configured(services: Services, counts: Metrics) -> Metrics:
+    """Without sinks that this process does not know."""
+    configured = event_sinks.configured(services)
     return replace(counts, sinks=tuple(sink for sink in counts.sinks if sink.id in configured))
 
 
 def families(services: Services) -> Iterator[tuple[str, str, Sequence[Sample]]]:
     """Name, meaning and values of every gauge. While the ledger is away, only of what is around it."""
-    around = look(services)
+    condition = examine(services)
     for outside in OUTSIDE_GAUGES:
-        yield outside.name, outside.help, outside.samples(around)
-    if not around.engines["database"]:
+        yield outside.name, outside.help, outside.samples(condition.around)
+    yield from standstill_samples(condition)
+    if condition.counts is None:
         return
-    counts = collect(services)
+    counts = _configured(services, condition.counts)
     for gauge in GAUGES:
         yield gauge.name, gauge.help, gauge.samples(counts)
+
+
+def standstill_samples(condition: Condition) -> Iterator[tuple[str, str, Sequence[Sample]]]:
+    """What stands still, by kind, and when each part gave its last sign of life."""
+    kinds = Counter(finding.kind for finding in condition.findings)
+    yield "standstill", "What stands still, by kind: 0 is good.", [({"kind": kind}, kinds[kind]) for kind in Standstill]
+    signs = [({"part": part}, sign.seen_at.timestamp()) for part, sign in condition.signs.items()]
+    yield "sign_of_life_timestamp_seconds", "When beat and a worker of each lane last gave a sign of life.", signs
 
 
 def ping(services: Services, wait_seconds_max: float) -> None:

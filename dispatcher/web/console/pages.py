@@ -10,6 +10,7 @@ from dispatcher.web.console import (
     inbound_messages,
     login,
     messages,
+    operations,
     overview,
     refused_jobs,
     search,
@@ -18,5 +19,8 @@ from dispatcher.web.console import (
 )
 
 router = APIRouter(include_in_schema=False)
-for group in (login, overview, search, campaigns, messages, inbound_messages, unresolved, refused_jobs, templates, event_endpoints):
+for group in (
+    *(login, overview, search, campaigns, messages, inbound_messages, unresolved, refused_jobs, templates, event_endpoints),
+    operations,
+):
     router.include_router(group.router, prefix="/console")

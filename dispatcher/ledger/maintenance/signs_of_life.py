@@ -1,0 +1,43 @@
+"""When beat and the workers of each lane were last known to work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from dispatcher.ledger.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class SignOfLife:
+    """The newest sign of one part. `process`: the host and number of the process that gave it."""
+
+    seen_at: datetime
+    process: str
+
+
+def note(connection: Connection, seen: Mapping[str, datetime], process: str) -> None:
+    """Store when these parts were seen; a later sign stays."""
+    connection.execute(
+        """
+        INSERT INTO signs_of_life AS s (part, seen_at, process)
+        SELECT e.part, e.seen_at, %(process)s
+        FROM unnest(%(parts)s::text[], %(times)s::timestamptz[]) AS e (part, seen_at) ORDER BY 1
+        ON CONFLICT (part) DO UPDATE SET seen_at = excluded.seen_at, process = excluded.process WHERE s.seen_at < excluded.seen_at
+        """,
+        {"parts": list(seen), "times": list(seen.values()), "process": process},
+    )
+
+
+def all_signs(connection: Connection) -> Mapping[str, SignOfLife]:
+    """The newest sign of each part that ever gave one."""
+    return {
+        part: SignOfLife(at, process)
+        for part, at, process in connection.execute("SELECT part, seen_at, process FROM signs_of_life")
+    }
+
+
+def clear(connection: Connection) -> None:
+    """Forget all signs: everything was stopped on purpose."""
+    connection.execute("DELETE FROM signs_of_life")
