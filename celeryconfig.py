@@ -57,7 +57,7 @@ task_routes = {
     "dispatcher.deliver_kafka": {"queue": "events"},
     "dispatcher.write_event_files": {"queue": "events"},  # waits for object storage
     "dispatcher.settle_events": {"queue": "inbound"},  # provider events, opt-outs among them, must not wait for a campaign
-    "dispatcher.give_sign": {"queue": "maintenance"},  # beat names the lane
+    "dispatcher.give_sign": {"queue": "maintenance"},  # beat puts one on each lane
     "dispatcher.release_due": {"queue": "clock"},  # every second: shares a process with nothing that can be long
     "dispatcher.sweep": {"queue": "maintenance"},
     "dispatcher.ask_providers": {"queue": "maintenance"},
@@ -124,7 +124,6 @@ beat_schedule = {
     f"sign of life of {lane}": {
         "task": "dispatcher.give_sign",
         "schedule": 5.0,
-        "args": (lane,),
         "options": {"queue": lane, "priority": 0, "expires": 10},
     }
     for lane in LANES

@@ -231,7 +231,7 @@ def _give_signs() -> None:
         made, lane = CurrentWork.services, CurrentWork.lane
         if made is not None and lane is not None:
             with suppress(LedgerUnavailable):
-                signs_of_life.give(made.pool, lane, made.clock())
+                signs_of_life.give(made, lane)
 
 
 # -- metrics -----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from celery import Task
 from celery.signals import beat_init
 from kombu.exceptions import ChannelError, OperationalError
 
+from celeryconfig import LANES
 from dispatcher.broker_messages import KEEP_TASK
 from dispatcher.campaigns import public_tasks, refused_jobs, schedule_runs, scheduler, submission, whatsapp_templates
 from dispatcher.campaigns.public_tasks import TaskCall
@@ -259,11 +260,11 @@ def run_sweep() -> None:
 
 
 @app.task(name="dispatcher.give_sign", bind=True, is_periodic=True)
-def give_sign(task: Task, lane: str) -> None:
+def give_sign(task: Task) -> None:
     """Every 5 s, on each lane: say that beat, broker, this worker and the database work."""
-    published_at = getattr(task.request, PUBLISHED_AT, None)
-    made = services()
-    signs_of_life.give(made.pool, lane, made.clock(), published_at if isinstance(published_at, int | float) else None)
+    lane, published_at = (task.request.delivery_info or {}).get("routing_key"), getattr(task.request, PUBLISHED_AT, None)
+    if lane in LANES:  # whoever may publish may not invent parts
+        signs_of_life.give(services(), lane, published_at if isinstance(published_at, int | float) else None)
 
 
 @app.task(name="dispatcher.retain", is_periodic=True, needs_policy=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -87,19 +88,28 @@ def _takes_connections(database_url: str) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """`name` is what the server shows for each connection. A pool that is not `patient` has `ProbingConnection`s."""
+
+    size_max: int = 4
+    wait_seconds_max: float = 10.0
+    name: str = "ledger"
+    role: str = FULL
+    patient: bool = True
+
+
+DEFAULT_OPTIONS = PoolOptions()
+
+
 def open_pool(
     database_url: str,
-    size_max: int = 4,
-    wait_seconds_max: float = 10.0,
-    name: str = "ledger",
+    options: PoolOptions = DEFAULT_OPTIONS,
     check_new: Callable[[Connection], None] | None = None,
-    role: str = FULL,
-    patient: bool = True,
 ) -> Pool:
-    """A pool of autocommit connections in this role. It opens on first use, and checks a connection before lending it. One that is
-    not `patient` does not wait for a frozen server, see `ProbingConnection`.
+    """A pool of autocommit connections. It opens on first use, and checks a connection before lending it.
 
-    The server shows `name` for each connection. `check_new` may refuse a new one with `LedgerUnavailable`: the pool keeps trying,
+    `check_new` may refuse a new one with `LedgerUnavailable`: the pool keeps trying,
     and who waits for a connection gets that error. The database must have been migrated: a migration creates the role.
     """
 
@@ -115,14 +125,14 @@ def open_pool(
             raise
         _refusals.pop(pool, None)
 
-    kind: type[Connection] = psycopg.Connection if patient else ProbingConnection
+    kind: type[Connection] = psycopg.Connection if options.patient else ProbingConnection
     pool: Pool = ConnectionPool(
         database_url,
         connection_class=kind,
         min_size=0,
-        max_size=size_max,
-        timeout=wait_seconds_max,
-        kwargs={**_options(role), "application_name": name},
+        max_size=options.size_max,
+        timeout=options.wait_seconds_max,
+        kwargs={**_options(options.role), "application_name": options.name},
         configure=configure,
         check=_check,
         open=False,

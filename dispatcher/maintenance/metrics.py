@@ -15,7 +15,7 @@ from dispatcher.ledger.events.endpoint_cursors import EndpointCounts
 from dispatcher.ledger.events.sink_cursors import EventSinkCounts
 from dispatcher.ledger.maintenance import metrics
 from dispatcher.ledger.maintenance.metrics import Metrics
-from dispatcher.maintenance.standstills import Condition, Standstill, examine
+from dispatcher.maintenance.standstills import Standstill, SystemState, examine
 from dispatcher.maintenance.surroundings import Surroundings
 from dispatcher.runtime.services import Services
 
@@ -48,22 +48,22 @@ def _configured(services: Services, counts: Metrics) -> Metrics:
 
 def families(services: Services) -> Iterator[tuple[str, str, Sequence[Sample]]]:
     """Name, meaning and values of every gauge. While the ledger is away, only of what is around it."""
-    condition = examine(services)
+    state = examine(services)
     for outside in OUTSIDE_GAUGES:
-        yield outside.name, outside.help, outside.samples(condition.around)
-    yield from standstill_samples(condition)
-    if condition.counts is None:
+        yield outside.name, outside.help, outside.samples(state.around)
+    yield from standstill_samples(state)
+    if state.counts is None:
         return
-    counts = _configured(services, condition.counts)
+    counts = _configured(services, state.counts)
     for gauge in GAUGES:
         yield gauge.name, gauge.help, gauge.samples(counts)
 
 
-def standstill_samples(condition: Condition) -> Iterator[tuple[str, str, Sequence[Sample]]]:
+def standstill_samples(state: SystemState) -> Iterator[tuple[str, str, Sequence[Sample]]]:
     """What stands still, by kind, and when each part gave its last sign of life."""
-    kinds = Counter(finding.kind for finding in condition.findings)
+    kinds = Counter(finding.kind for finding in state.findings)
     yield "standstill", "What stands still, by kind: 0 is good.", [({"kind": kind}, kinds[kind]) for kind in Standstill]
-    signs = [({"part": part}, sign.seen_at.timestamp()) for part, sign in condition.signs.items()]
+    signs = [({"part": part}, sign.seen_at.timestamp()) for part, sign in state.signs.items()]
     yield "sign_of_life_timestamp_seconds", "When beat and a worker of each lane last gave a sign of life.", signs
 
 

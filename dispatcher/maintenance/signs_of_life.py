@@ -10,9 +10,10 @@ import os
 import socket
 from datetime import UTC, datetime
 
-from dispatcher.ledger.connection import Pool, lend
+from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import signs_of_life
 from dispatcher.ledger.maintenance.signs_of_life import SignOfLife
+from dispatcher.runtime.services import Services
 
 __all__ = ["BEAT", "SIGN_SECONDS", "SILENT_SECONDS", "SignOfLife", "give"]
 
@@ -21,13 +22,13 @@ SIGN_SECONDS = 5.0  # between two signs, as in `celeryconfig`
 SILENT_SECONDS = 20.0  # four signs: shorter than the half minute in which a standstill must show
 
 
-def give(pool: Pool, lane: str, now: datetime, published_at: float | None = None) -> None:
+def give(services: Services, lane: str, published_at: float | None = None) -> None:
     """Say that a worker of this lane works, and that beat published the task for it at this Unix time.
 
     Raises `LedgerUnavailable`.
     """
-    seen = {lane: now}
+    seen = {lane: services.clock()}
     if published_at is not None:
         seen[BEAT] = datetime.fromtimestamp(published_at, UTC)
-    with lend(pool) as connection:
+    with lend(services.pool) as connection:
         signs_of_life.note(connection, seen, f"{socket.gethostname()}:{os.getpid()}")

@@ -50,7 +50,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class SystemState:
     """The state of all parts. `signs` and `counts` are empty while the database does not answer."""
 
     around: Surroundings
@@ -67,23 +67,23 @@ def lanes() -> Sequence[str]:
     return celeryconfig.LANES
 
 
-def examine(services: Services) -> Condition:
+def examine(services: Services) -> SystemState:
     """Look at everything once. An engine that does not answer costs some seconds at most."""
     now, around = services.clock(), look(services)
     findings = list(_engines(around))
     if not around.engines["database"]:
-        return Condition(around, {}, None, findings, now)
+        return SystemState(around, {}, None, findings, now)
     try:
         with lend(services.pool) as connection:
             signs = signs_of_life.all_signs(connection)
             counts = metrics.metrics(connection, now)
             idle, overdue = progress.idle_campaigns(connection, now), progress.overdue_campaigns(connection, now)
     except LedgerUnavailable:
-        return Condition(around, {}, None, [*findings, _database()], now)
+        return SystemState(around, {}, None, [*findings, _database()], now)
     findings += _silent(signs, now)
     findings += _campaigns(idle, overdue, now)
     findings += _work(counts)
-    return Condition(around, signs, counts, findings, now)
+    return SystemState(around, signs, counts, findings, now)
 
 
 def is_silent(sign: SignOfLife | None, now: datetime) -> bool:
@@ -107,6 +107,9 @@ def _silent(signs: Mapping[str, SignOfLife], now: datetime) -> Iterator[Finding]
     if not signs:
         return
     parts = (BEAT, *lanes())
+    started_at = min(sign.first_at for sign in signs.values())
+    if now - started_at < timedelta(seconds=SILENT_SECONDS):
+        return  # the others may still be starting
     silent = [part for part in parts if is_silent(signs.get(part), now)]
     newest = max(sign.seen_at for sign in signs.values())
     if len(silent) == len(parts):

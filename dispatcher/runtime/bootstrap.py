@@ -33,7 +33,7 @@ from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import Engines, engines
 from dispatcher.ledger import partitions, roles, secret_keys
-from dispatcher.ledger.connection import connect_once, lend, open_pool
+from dispatcher.ledger.connection import PoolOptions, connect_once, lend, open_pool
 from dispatcher.ledger.maintenance import policies, signs_of_life
 from dispatcher.ledger.migrations import migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
@@ -204,11 +204,8 @@ def services(
     ring = KeyRing.parse(config.secret_key)
     pool = open_pool(
         database_url,
-        connections_max,
-        name=secret_keys.connection_name(ring),
+        PoolOptions(connections_max, name=secret_keys.connection_name(ring), role=config.database_role, patient=patient),
         check_new=lambda connection: secret_keys.check_keys(connection, ring),
-        role=config.database_role,
-        patient=patient,
     )
     with lend(pool) as connection:
         policies.store_policy(connection, rules.digest, text)

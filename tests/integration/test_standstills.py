@@ -16,7 +16,7 @@ from channels.base import Channel
 from dispatcher.campaigns import scheduler
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.events import publication
-from dispatcher.ledger.connection import Connection, lend, open_pool
+from dispatcher.ledger.connection import Connection, PoolOptions, lend, open_pool
 from dispatcher.ledger.maintenance import signs_of_life, stopped_channels
 from dispatcher.maintenance.signs_of_life import BEAT, SILENT_SECONDS, give
 from dispatcher.maintenance.standstills import Standstill, examine, lanes
@@ -88,12 +88,22 @@ def test_silence_of_all_parts_is_one_standstill(services: Services, clock: Clock
 
 
 def test_a_sign_says_that_beat_lives_too(services: Services, clock: Clock) -> None:
-    give(services.pool, "campaign", clock(), (clock() - timedelta(seconds=1)).timestamp())
+    give(services, "campaign", (clock() - timedelta(seconds=1)).timestamp())
     signs = examine(services).signs
     assert set(signs) == {BEAT, "campaign"}
     assert signs["campaign"].seen_at - signs[BEAT].seen_at == timedelta(seconds=1)
-    give(services.pool, "campaign", clock() - timedelta(seconds=9))  # an older sign that comes late
+    clock.pass_(-9)  # a sign of another machine, whose clock is behind
+    give(services, "campaign")
     assert examine(services).signs["campaign"].seen_at == signs["campaign"].seen_at
+
+
+def test_a_lane_that_never_had_a_worker_is_named(services: Services, clock: Clock) -> None:
+    others = [part for part in ALL if part != "fanout"]
+    alive(services, *others)
+    assert found(services) == []  # it may still be starting
+    clock.pass_(SILENT_SECONDS + 1)
+    alive(services, *others)
+    assert found(services) == [(Standstill.LANE, "fanout")]
 
 
 def test_a_campaign_that_did_not_start_is_named(services: Services, clock: Clock) -> None:
@@ -130,7 +140,7 @@ def cut_off(services: Services, database: str) -> Iterator[tuple[Services, Proxy
     host = Path(parse_qs(urlsplit(database).query)["host"][0])
     proxy = Proxy(host / ".s.PGSQL.5432")
     url = f"postgresql://dispatcher@127.0.0.1:{proxy.port}{urlsplit(database).path}?sslmode=disable"
-    with open_pool(url, patient=False) as pool:
+    with open_pool(url, PoolOptions(patient=False)) as pool:
         with lend(pool) as connection:
             connection.execute("SELECT 1")
         yield replace(services, pool=pool), proxy

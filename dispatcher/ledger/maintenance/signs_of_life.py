@@ -11,8 +11,9 @@ from dispatcher.ledger.connection import Connection
 
 @dataclass(frozen=True, slots=True)
 class SignOfLife:
-    """The newest sign of one part. `process`: the host and number of the process that gave it."""
+    """The first and the newest sign of one part since the last start. `process`: the host and number of the one that gave it."""
 
+    first_at: datetime
     seen_at: datetime
     process: str
 
@@ -21,8 +22,8 @@ def note(connection: Connection, seen: Mapping[str, datetime], process: str) -> 
     """Store when these parts were seen; a later sign stays."""
     connection.execute(
         """
-        INSERT INTO signs_of_life AS s (part, seen_at, process)
-        SELECT e.part, e.seen_at, %(process)s
+        INSERT INTO signs_of_life AS s (part, first_at, seen_at, process)
+        SELECT e.part, e.seen_at, e.seen_at, %(process)s
         FROM unnest(%(parts)s::text[], %(times)s::timestamptz[]) AS e (part, seen_at) ORDER BY 1
         ON CONFLICT (part) DO UPDATE SET seen_at = excluded.seen_at, process = excluded.process WHERE s.seen_at < excluded.seen_at
         """,
@@ -32,10 +33,8 @@ def note(connection: Connection, seen: Mapping[str, datetime], process: str) -> 
 
 def all_signs(connection: Connection) -> Mapping[str, SignOfLife]:
     """The newest sign of each part that ever gave one."""
-    return {
-        part: SignOfLife(at, process)
-        for part, at, process in connection.execute("SELECT part, seen_at, process FROM signs_of_life")
-    }
+    rows = connection.execute("SELECT part, first_at, seen_at, process FROM signs_of_life")
+    return {part: SignOfLife(*values) for part, *values in rows}
 
 
 def clear(connection: Connection) -> None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from dispatcher.maintenance.signs_of_life import BEAT
-from dispatcher.maintenance.standstills import Condition, examine, is_silent, lanes
+from dispatcher.maintenance.standstills import SystemState, examine, is_silent, lanes
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -36,20 +36,20 @@ class PartRow:
 @router.get("")
 def operations_page(operator: Operator, services: ServicesDependency, still: bool = False) -> str:
     """Engines, beat and lanes, with what waits in each; works while the database or the broker does not answer."""
-    condition = examine(services)
+    state = examine(services)
     return page(
         "operations.html",
         operator=operator,
-        condition=condition,
-        parts=list(_parts(condition)),
+        state=state,
+        parts=list(_parts(state)),
         refresh_seconds=None if still else REFRESH_SECONDS,
     )
 
 
-def _parts(condition: Condition) -> Iterator[PartRow]:
-    now = condition.looked_at
+def _parts(state: SystemState) -> Iterator[PartRow]:
+    now = state.looked_at
     for name in (BEAT, *lanes()):
-        sign, waiting = condition.signs.get(name), condition.around.lanes.get(name)
+        sign, waiting = state.signs.get(name), state.around.lanes.get(name)
         oldest = waiting.oldest_at if waiting else None
         yield PartRow(
             name,

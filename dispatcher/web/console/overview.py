@@ -12,7 +12,6 @@ from dispatcher.campaigns.overview import Balance, BalanceCache, Campaign, newes
 from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import LedgerUnavailable
-from dispatcher.ledger.connection import AWAY
 from dispatcher.maintenance.standstills import examine
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
@@ -44,7 +43,7 @@ def overview_page(operator: Operator, request: Request, services: ServicesDepend
     condition = examine(services)
     figures = condition.counts
     if figures is None:
-        raise LedgerUnavailable(AWAY)
+        raise LedgerUnavailable("the database does not answer")
     return page(
         "overview.html",
         operator=operator,

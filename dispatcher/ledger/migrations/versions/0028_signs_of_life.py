@@ -8,6 +8,7 @@ down_revision = "0027"
 SCHEMA = """
 CREATE TABLE signs_of_life (                    -- one row for beat and for each lane
     part text PRIMARY KEY,
+    first_at timestamptz NOT NULL,              -- since the last start
     seen_at timestamptz NOT NULL,
     process text NOT NULL                       -- host and number of the process that wrote it
 );
