@@ -5,6 +5,7 @@ Importing this module starts nothing. The embedded broker starts with the first 
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import re
@@ -29,9 +30,10 @@ from celery.signals import (
     task_prerun,
     worker_init,
     worker_process_init,
+    worker_shutdown,
 )
 
-from dispatcher.broker_messages import HIDDEN, RecordedRequest
+from dispatcher.broker_messages import HIDDEN, PUBLISHED_AT, RecordedRequest
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce, TaskTimeLimit
 from dispatcher.maintenance import signs_of_life
 from dispatcher.maintenance.policy_in_force import PolicyWatch
@@ -234,11 +236,21 @@ def _give_signs() -> None:
                 signs_of_life.give(made, lane)
 
 
+@worker_shutdown.connect
+def _forget_lanes(**_: object) -> None:
+    """What is stopped on purpose is no standstill; another worker of the lane gives its next sign soon."""
+    bootstrap.forget_signs(list(app.amqp.queues.consume_from))
+
+
+@beat_init.connect
+def _forget_beat_at_end(**_: object) -> None:
+    atexit.register(bootstrap.forget_signs, [signs_of_life.BEAT])
+
+
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
 _metrics_server: list[Any] = []
 _STATES = {"SUCCESS": "succeeded", "FAILURE": "failed"}  # all others run again
-PUBLISHED_AT = "published_at"  # a header of our messages, a Unix time
 
 
 @worker_init.connect

@@ -17,12 +17,12 @@ from celery.signals import beat_init
 from kombu.exceptions import ChannelError, OperationalError
 
 from celeryconfig import LANES
-from dispatcher.broker_messages import KEEP_TASK
+from dispatcher.broker_messages import KEEP_TASK, PUBLISHED_AT
 from dispatcher.campaigns import public_tasks, refused_jobs, schedule_runs, scheduler, submission, whatsapp_templates
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
 from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
-from dispatcher.celery_app import PUBLISHED_AT, RedactedTask, app, services
+from dispatcher.celery_app import RedactedTask, app, services
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.events import event_files, kafka_delivery, publication, webhook_delivery

@@ -25,7 +25,7 @@ from dispatcher.devserver.supervisor import (
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import Engines, engines
-from dispatcher.runtime.bootstrap import check_keys_and_policy, forget_signs, migrate_once
+from dispatcher.runtime.bootstrap import check_keys_and_policy, migrate_once
 from dispatcher.runtime.settings import Settings
 from dispatcher.web.api_keys import local_key
 
@@ -86,7 +86,6 @@ def run_stack(
         with supervised(commands, settings.home / "log", {**environ, **shared}, say) as children:
             children.await_ready(until=until)
             yield RunningStack(children, joined, urls, shared, key)
-        forget_signs(joined.database_url)
 
 
 def _commands(settings: Settings, workers: int, flower_port: int | None) -> Sequence[ChildCommand]:

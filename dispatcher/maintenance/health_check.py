@@ -51,7 +51,9 @@ def check_all() -> list[CheckResult]:
         return [*results, *(CheckResult("templates", ok=False, detail=str(fault)) for fault in error.faults)]
     except KeyMismatch as error:
         return [*results, CheckResult("secret key", ok=False, detail=str(error))]
-    except (EngineError, LedgerUnavailable) as error:
+    except EngineError as error:
+        return [*results, CheckResult("engines", ok=False, detail=str(error))]
+    except LedgerUnavailable as error:
         return [*results, CheckResult("database", ok=False, detail=str(error))]
     return [
         *results,

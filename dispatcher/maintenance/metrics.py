@@ -19,7 +19,7 @@ from dispatcher.maintenance.standstills import Standstill, SystemState, examine
 from dispatcher.maintenance.surroundings import Surroundings
 from dispatcher.runtime.services import Services
 
-__all__ = ["GAUGES", "OUTSIDE_GAUGES", "Gauge", "Metrics", "OutsideGauge", "Sample", "collect", "families", "ping"]
+__all__ = ["GAUGES", "OUTSIDE_GAUGES", "STATE_GAUGES", "Gauge", "Metrics", "OutsideGauge", "Sample", "collect", "families", "ping"]
 
 Sample = tuple[Mapping[str, str], float]  # labels and value
 
@@ -51,20 +51,13 @@ def families(services: Services) -> Iterator[tuple[str, str, Sequence[Sample]]]:
     state = examine(services)
     for outside in OUTSIDE_GAUGES:
         yield outside.name, outside.help, outside.samples(state.around)
-    yield from standstill_samples(state)
+    for gauge in STATE_GAUGES:
+        yield gauge.name, gauge.help, gauge.samples(state)
     if state.counts is None:
         return
     counts = _configured(services, state.counts)
-    for gauge in GAUGES:
-        yield gauge.name, gauge.help, gauge.samples(counts)
-
-
-def standstill_samples(state: SystemState) -> Iterator[tuple[str, str, Sequence[Sample]]]:
-    """What stands still, by kind, and when each part gave its last sign of life."""
-    kinds = Counter(finding.kind for finding in state.findings)
-    yield "standstill", "What stands still, by kind: 0 is good.", [({"kind": kind}, kinds[kind]) for kind in Standstill]
-    signs = [({"part": part}, sign.seen_at.timestamp()) for part, sign in state.signs.items()]
-    yield "sign_of_life_timestamp_seconds", "When beat and a worker of each lane last gave a sign of life.", signs
+    for counted in GAUGES:
+        yield counted.name, counted.help, counted.samples(counts)
 
 
 def ping(services: Services, wait_seconds_max: float) -> None:
@@ -245,3 +238,29 @@ OUTSIDE_GAUGES = (
 
 def _known(number: int | None) -> list[int]:
     return [] if number is None else [number]
+
+
+@dataclass(frozen=True, slots=True)
+class StateGauge:
+    """As `Gauge`, of what stands still."""
+
+    name: str
+    help: str
+    samples: Callable[[SystemState], Sequence[Sample]]
+    labels: tuple[str, ...] = ()
+
+
+def _by_kind(state: SystemState) -> list[Sample]:
+    kinds = Counter(finding.kind for finding in state.findings)
+    return [({"kind": kind}, kinds[kind]) for kind in Standstill]
+
+
+STATE_GAUGES = (
+    StateGauge("standstill", "What stands still, by kind: 0 is good.", _by_kind, ("kind",)),
+    StateGauge(
+        "sign_of_life_timestamp_seconds",
+        "When beat and a worker of each lane last gave a sign of life.",
+        lambda state: [({"part": part}, sign.seen_at.timestamp()) for part, sign in state.signs.items()],
+        ("part",),
+    ),
+)

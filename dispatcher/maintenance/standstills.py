@@ -80,7 +80,7 @@ def examine(services: Services) -> SystemState:
             idle, overdue = progress.idle_campaigns(connection, now), progress.overdue_campaigns(connection, now)
     except LedgerUnavailable:
         return SystemState(around, {}, None, [*findings, _database()], now)
-    findings += _silent(signs, now)
+    findings += _silent(signs, around, now)
     findings += _campaigns(idle, overdue, now)
     findings += _work(counts)
     return SystemState(around, signs, counts, findings, now)
@@ -102,7 +102,7 @@ def _engines(around: Surroundings) -> Iterator[Finding]:
         yield Finding(Standstill.BROKER, "The broker does not answer: what is accepted waits in the ledger, and nothing is sent.")
 
 
-def _silent(signs: Mapping[str, SignOfLife], now: datetime) -> Iterator[Finding]:
+def _silent(signs: Mapping[str, SignOfLife], around: Surroundings, now: datetime) -> Iterator[Finding]:
     """Beat and lanes without a sign of life. Where no part ever gave one, nothing was started yet: that is no standstill."""
     if not signs:
         return
@@ -112,6 +112,8 @@ def _silent(signs: Mapping[str, SignOfLife], now: datetime) -> Iterator[Finding]
         return  # the others may still be starting
     silent = [part for part in parts if is_silent(signs.get(part), now)]
     newest = max(sign.seen_at for sign in signs.values())
+    if len(silent) == len(parts) and around.lanes and not any(lane.tasks for lane in around.lanes.values()):
+        silent = [BEAT]  # it puts nothing on the lanes
     if len(silent) == len(parts):
         text = "Neither beat nor any worker gives a sign of life: they are stopped or frozen, or cut off from the broker."
         yield Finding(Standstill.NOTHING_RUNS, text, since=newest)
@@ -143,15 +145,15 @@ def _campaigns(idle: Sequence[IdleCampaign], overdue: Sequence[IdleCampaign], no
 def _work(counts: Metrics) -> Iterator[Finding]:
     now = counts.counted_at
     if counts.messages_overdue > OVERDUE_MAX:
-        text = f"{counts.messages_overdue:,} messages are overdue. Do beat and the lane clock work?"
+        text = f"Overdue messages: {counts.messages_overdue:,}. Do beat and the lane clock work?"
         yield Finding(Standstill.MESSAGES_OVERDUE, text)
     oldest = counts.oldest_unsettled_at
     if oldest is not None and now - oldest > timedelta(seconds=EVENTS_LATE_SECONDS):
-        text = f"{counts.events_unsettled:,} provider events are not applied, perhaps opt-outs. Does the lane inbound work?"
+        text = f"Provider events that are not applied, perhaps opt-outs: {counts.events_unsettled:,}. Does the lane inbound work?"
         yield Finding(Standstill.EVENTS_NOT_APPLIED, text, since=oldest)
     oldest = counts.outbox_oldest_at
     if oldest is not None and now - oldest > timedelta(seconds=EVENTS_LATE_SECONDS):
-        text = f"{counts.outbox_rows:,} events are not published: other systems do not hear of them. Does the lane clock work?"
+        text = f"Events that other systems do not hear of: {counts.outbox_rows:,}. Does the lane clock work?"
         yield Finding(Standstill.OUTBOX, text, since=oldest)
     for stop in counts.stops:
         text = f"{stop.channel}: {stop.provider} answered {stop.code}, so its keys or settings are wrong. Its messages wait."

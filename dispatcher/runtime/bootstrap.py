@@ -31,7 +31,7 @@ from dispatcher import content
 from dispatcher.content import Catalog, InvalidTemplates, TemplateError
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
-from dispatcher.embedded import Engines, engines
+from dispatcher.embedded import EngineError, Engines, engines
 from dispatcher.ledger import partitions, roles, secret_keys
 from dispatcher.ledger.connection import PoolOptions, connect_once, lend, open_pool
 from dispatcher.ledger.maintenance import policies, signs_of_life
@@ -180,10 +180,11 @@ def check_keys_and_policy(config: Settings, database_url: str, say: Callable[[st
         say(f"the policy has changed: {rules.digest[:12]} is in force now, instead of {before.digest[:12]}")
 
 
-def forget_signs(database_url: str) -> None:
-    """Forget all signs of life: everything was stopped on purpose. While the ledger is away, they stay."""
-    with suppress(LedgerUnavailable), connect_once(database_url) as connection:
-        signs_of_life.clear(connection)
+def forget_signs(parts: Sequence[str]) -> None:
+    """Forget the signs of life of these parts: they stop on purpose. While the ledger is away, the signs stay."""
+    config = settings()
+    with suppress(LedgerUnavailable, EngineError), connect_once(check_ledger_keys(config), config.database_role) as connection:
+        signs_of_life.forget(connection, parts)
 
 
 def services(

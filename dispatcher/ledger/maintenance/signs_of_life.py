@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,6 +37,6 @@ def all_signs(connection: Connection) -> Mapping[str, SignOfLife]:
     return {part: SignOfLife(*values) for part, *values in rows}
 
 
-def clear(connection: Connection) -> None:
-    """Forget all signs: everything was stopped on purpose."""
-    connection.execute("DELETE FROM signs_of_life")
+def forget(connection: Connection, parts: Sequence[str]) -> None:
+    """Forget the signs of these parts."""
+    connection.execute("DELETE FROM signs_of_life WHERE part = ANY(%s)", (list(parts),))

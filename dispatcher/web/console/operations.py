@@ -55,7 +55,7 @@ def _parts(state: SystemState) -> Iterator[PartRow]:
             name,
             sign.seen_at if sign else None,
             max(0.0, (now - sign.seen_at).total_seconds()) if sign else None,
-            sign.process if sign else "",
+            sign.process if sign and name != BEAT else "",
             is_silent(sign, now),
             waiting.tasks if waiting else None,
             max(0.0, (now - datetime.fromtimestamp(oldest, UTC)).total_seconds()) if oldest else None,
