@@ -9,6 +9,7 @@ import typer
 
 from dispatcher import __version__
 from dispatcher.cli import (
+    alerts,
     audiences,
     campaigns,
     consent,
@@ -56,6 +57,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
+app.add_typer(alerts.app, name="alerts")
 messages.add_to(app)
 
 

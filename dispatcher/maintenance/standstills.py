@@ -20,6 +20,7 @@ from dispatcher.runtime.services import Services
 LATE_SECONDS = 20.0  # due work is picked up within a second or two
 OVERDUE_MAX = 1_000  # more overdue messages than this mean that they are not picked up
 EVENTS_LATE_SECONDS = 60.0
+DATABASE_AWAY = "The database does not answer: nothing is accepted, decided or sent until it does."
 
 
 class Standstill(StrEnum):
@@ -92,7 +93,7 @@ def is_silent(sign: SignOfLife | None, now: datetime) -> bool:
 
 
 def _database() -> Finding:
-    return Finding(Standstill.DATABASE, "The database does not answer: nothing is accepted, decided or sent until it does.")
+    return Finding(Standstill.DATABASE, DATABASE_AWAY)
 
 
 def _engines(around: Surroundings) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from channels.registry import Pattern, PluginFault, plugin_faults, plugins
 from dispatcher.content import default_folder
 from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
+from dispatcher.runtime.notifications import read_alert_targets
 
 SECRET_KEY_LENGTH_MIN = 32
 SEND_DEADLINE_SECONDS = 10.0
@@ -75,6 +76,7 @@ class Settings:
     database_role: str = "dispatcher_worker"
     kafka: KafkaSettings | None = None
     event_files: EventFileSettings | None = None
+    alert_targets: tuple[str, ...] = field(default=(), repr=False)  # they hold passwords
     metrics_access: str = "open"  # or "key"
     metrics_port: int = 0  # of a worker or beat; 0: not served
     metrics_host: str = "127.0.0.1"
@@ -150,6 +152,7 @@ def _settings(read: EnvironmentReader) -> Settings:
         webhook_hosts=_webhook_hosts(read),
         kafka=read_kafka(read),
         event_files=read_event_files(read),
+        alert_targets=read_alert_targets(read),
         send_deadline_seconds=send_deadline_seconds,
         lease_seconds=lease_seconds,
         specialise=read.choice(

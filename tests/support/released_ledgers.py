@@ -35,6 +35,7 @@ RELEASED = {
     "0026_line_uploads.py": "6d77fb2cb71c36666af9fdf2a6839df1c84398f20c21f752f4a323a41592098f",
     "0027_line_upload_hashes.py": "1aa50b154b81f8a6b64cccab5caf952d4aee46067b58988cc51392810694530d",
     "0028_signs_of_life.py": "1921e7c798e6a4f6d5fae2153df834edf3eb798ab777b30ed55f19a79660f87d",
+    "0034_standing_alerts.py": "82b0f42fce39c95849844dc8d48246ae0e6dcef42e1655ebeba137b81fc2b6ce",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A
