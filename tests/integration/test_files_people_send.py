@@ -709,7 +709,7 @@ def test_a_campaign_with_mostly_bad_rows_waits_for_a_person(services: Services, 
     refused = add_rows(services, "spring", RowSource(read_audience(mended, services.policy.files), "mended.csv"), "Bart")
     assert refused is not None
     assert "Anne" in str(refused.refusal)
-    added = add_rows(services, "spring", RowSource(read_audience(mended, services.policy.files), "mended.csv"), "anne")
+    added = add_rows(services, "spring", RowSource(read_audience(mended, services.policy.files), "mended.csv"), "Anne")
     assert added is not None
     assert (added.added, added.invalid) == (3, 1)
     assert state(services)[0] is CampaignState.AWAITING_RELEASE

@@ -28,6 +28,7 @@ from dispatcher.policy import InvalidPolicy, parse, shipped
 from dispatcher.runtime.services import Services
 from dispatcher.web.api_keys import new_key, read_keys
 from dispatcher.web.app import create
+from tests.support.people import sign_in
 from tests.support.services import NOON, TEMPLATES, Broker, Clock, add_people, make_services, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
@@ -277,7 +278,7 @@ def test_history_and_differences_are_shown(author: Author, tmp_path: Path) -> No
         found = client.get(f"/v1/templates/loan_offer/diff/{first}", headers=headers).json()["differences"]
         assert [change["text"].strip() for change in found[0]["changes"] if change["kind"] == "added"] == ["home"]
         assert client.get(f"/v1/templates/loan_offer/diff/{'0' * 64}", headers=headers).status_code == 422
-        client.post("/console/login", data={"key": key})
+        sign_in(client, author.services, "Bart")
         page = client.get("/console/templates/loan_offer").text
         assert "&lt;b&gt;terms&lt;/b&gt;" in page
         shown = client.get(f"/console/templates/loan_offer/diff/{first}").text

@@ -34,6 +34,7 @@ RELEASED = {
     "0024_dead_letters.py": "10fe70ff6c9489988779e1fb1f96a6764308a8734535a1b013fef755749e53fa",
     "0026_line_uploads.py": "6d77fb2cb71c36666af9fdf2a6839df1c84398f20c21f752f4a323a41592098f",
     "0027_line_upload_hashes.py": "1aa50b154b81f8a6b64cccab5caf952d4aee46067b58988cc51392810694530d",
+    "0029_identity.py": "38ccaaa58c590e9bafbc27c9b83dcc803990375d2b69f4e709612d350811545d",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A

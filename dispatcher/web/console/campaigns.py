@@ -17,10 +17,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from dispatcher.campaigns import actions, overview, row_addition, scheduler
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.row_addition import AddedRows, RowSource
+from dispatcher.domain.principal import Right, require
 from dispatcher.intake.audience import read_audience
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
-from dispatcher.web.console.login import Operator, check_form_token
+from dispatcher.web.console.login import Operator, check_form_token, confirm_first
 from dispatcher.web.console.overview import refresh_seconds
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import PublisherDependency, ServicesDependency, publish_or_defer
@@ -30,6 +31,12 @@ from dispatcher.web.serializers.campaigns import messages_per_second
 router = APIRouter(prefix="/campaigns", default_response_class=HTMLResponse)
 
 ERRORS_SHOWN = 20
+ACTION_RIGHTS = {
+    CampaignAction.RELEASE: Right.RELEASE,
+    CampaignAction.PAUSE: Right.PAUSE,
+    CampaignAction.RESUME: Right.PAUSE,
+    CampaignAction.CANCEL: Right.PAUSE,
+}
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")  # the form of campaign and recipient ids
 
 
@@ -49,8 +56,9 @@ def add_rows(
 ) -> Response:
     """Add the rows of a file to a campaign that waits for its release, then show the campaign; or why no row was added."""
     check_form_token(operator, form_token)
+    _require(operator, services, _valid_id(campaign_id), Right.CAMPAIGNS)
     try:
-        result = _add(services, _valid_id(campaign_id), file, operator.key.name)
+        result = _add(services, _valid_id(campaign_id), file, operator.principal.id)
     except BadInput as error:
         messages = [str(fault) for fault in error.faults[:ERRORS_SHOWN]]
         return HTMLResponse(_page(operator, campaign_id, services, True, messages), HTTPStatus.UNPROCESSABLE_ENTITY)
@@ -80,6 +88,7 @@ def _page(operator: ConsoleSession, campaign_id: str, services: Services, still:
     found = overview.status(services, campaign_id)
     if found is None:
         raise _not_found()
+    require(operator.principal, Right.CONSOLE, found.campaign.spec.entity)
     return page(
         "campaign.html",
         operator=operator,
@@ -103,11 +112,23 @@ def act_on_campaign(
 ) -> Response:
     """Release, pause, resume or cancel, then show the campaign in the state that it has."""
     check_form_token(operator, form_token)
-    result = actions.apply(services, _valid_id(campaign_id), action, operator.key.name)
+    _require(operator, services, _valid_id(campaign_id), ACTION_RIGHTS[action])
+    if action is CampaignAction.RELEASE:
+        confirm_first(services, operator, f"/console/campaigns/{campaign_id}")
+    result = actions.apply(services, campaign_id, action, operator.principal.id)
     if result is None:
         raise _not_found()
     publish_or_defer(broker.publish, scheduler.due_chunks(services))
     return RedirectResponse(f"/console/campaigns/{result.campaign.id}", HTTPStatus.SEE_OTHER)
+
+
+def _require(operator: ConsoleSession, services: Services, campaign_id: str, right: Right) -> None:
+    """Check the right for the entity of a campaign."""
+    require(operator.principal, right)
+    campaign = overview.find(services, campaign_id)
+    if campaign is None:
+        raise _not_found()
+    require(operator.principal, right, campaign.spec.entity)
 
 
 def _valid_id(campaign_id: str) -> str:

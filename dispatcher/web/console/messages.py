@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from dispatcher.delivery import messages
 from dispatcher.delivery.explanation import explain_to_customer
 from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.principal import Right, require
 from dispatcher.policy import from_record
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
@@ -29,6 +30,7 @@ def message_page(
     message = messages.find(services, MessageId.parse(message_id))
     if message is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such message")
+    require(operator.principal, Right.PEOPLE, message.spec.entity)
     return page(
         "message.html",
         operator=operator,

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from dispatcher.campaigns.overview import Balance, BalanceCache, Campaign, newest_with_balance
 from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
 from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.principal import Right
 from dispatcher.maintenance.metrics import collect
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
@@ -40,7 +41,11 @@ def overview_page(operator: Operator, request: Request, services: ServicesDepend
     """The newest campaigns, and what needs a person."""
     now = services.clock()
     balances: BalanceCache = request.app.state.balances
-    newest = newest_with_balance(services, balances, CAMPAIGNS_SHOWN)
+    newest = [
+        each
+        for each in newest_with_balance(services, balances, CAMPAIGNS_SHOWN)
+        if operator.principal.may(Right.CONSOLE, each.campaign.spec.entity)
+    ]
     figures = collect(services)
     waited_seconds = (now - figures.oldest_unsettled_at).total_seconds() if figures.oldest_unsettled_at else 0.0
     return page(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from dispatcher.web.console import (
+    account,
     campaigns,
     event_endpoints,
     inbound_messages,
@@ -18,5 +19,8 @@ from dispatcher.web.console import (
 )
 
 router = APIRouter(include_in_schema=False)
-for group in (login, overview, search, campaigns, messages, inbound_messages, unresolved, refused_jobs, templates, event_endpoints):
+for group in (
+    *(login, account, overview, search, campaigns, messages),
+    *(inbound_messages, unresolved, refused_jobs, templates, event_endpoints),
+):
     router.include_router(group.router, prefix="/console")

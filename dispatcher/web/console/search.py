@@ -13,6 +13,7 @@ from dispatcher.campaigns import overview
 from dispatcher.delivery import messages
 from dispatcher.delivery.messages import Message
 from dispatcher.domain.message_id import BadMessageId, MessageId
+from dispatcher.domain.principal import Right
 from dispatcher.runtime.services import Services
 from dispatcher.web.console.campaigns import ID_PATTERN
 from dispatcher.web.console.login import Operator
@@ -29,8 +30,9 @@ def search(operator: Operator, services: ServicesDependency, q: str = "", campai
     if path := _path_of(services, q):
         return RedirectResponse(path, HTTPStatus.SEE_OTHER)
     found: Sequence[Message] = ()
-    if ID_PATTERN.fullmatch(campaign) and ID_PATTERN.fullmatch(recipient):
-        found = messages.of_campaign(services, campaign, recipient)
+    if operator.principal.may(Right.PEOPLE) and ID_PATTERN.fullmatch(campaign) and ID_PATTERN.fullmatch(recipient):
+        candidates = messages.of_campaign(services, campaign, recipient)
+        found = [each for each in candidates if operator.principal.may(Right.PEOPLE, each.spec.entity)]
     if len(found) == 1:
         return RedirectResponse(f"/console/messages/{found[0].ref}", HTTPStatus.SEE_OTHER)
     return page("search.html", operator=operator, found=found, q=q, campaign=campaign, recipient=recipient)

@@ -1,0 +1,133 @@
+"""Who acts: people and services, their roles, and what each role may do. Pure: standard library only.
+
+The tables here are the only place that says which role may do what. The console, the command line and the API ask `require`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from dispatcher.domain.errors import NotAllowed
+
+USER_PREFIX, KEY_PREFIX, ACCOUNT_PREFIX = "user:", "api:", "os:"
+
+
+class PrincipalKind(StrEnum):
+    """A person who signs in, or a program."""
+
+    USER = "user"
+    SERVICE = "service"
+
+
+class Right(StrEnum):
+    """What somebody may do: by a role, or by the entry of an API key."""
+
+    CAMPAIGNS = "campaigns"
+    MESSAGES = "messages"
+    RECIPIENTS = "recipients"
+    PREFERENCES = "preferences"
+    SUPPRESSIONS = "suppressions"
+    TEMPLATES = "templates"  # approve templates, and withdraw approvals
+    EVENTS = "events"  # read the feed of events
+    WEBHOOKS = "webhooks"  # manage the endpoints that events are delivered to
+    CONSOLE = "console"  # see the console's pages without personal data
+    METRICS = "metrics"  # read /metrics, where DISPATCHER_METRICS_ACCESS is "key"
+    PAUSE = "pause"  # pause, resume and cancel campaigns
+    RELEASE = "release"  # the second person of a campaign
+    PEOPLE = "people"  # look at single customers and their messages
+    INBOUND = "inbound"  # read, answer and close inbound messages
+    OPERATE = "operate"  # settle unresolved messages, replay dead ones, close refused jobs
+    ERASE = "erase"
+    POLICY = "policy"  # put another policy in force
+    USERS = "users"  # add people, change their roles, end their sessions
+    AUDIT = "audit"  # read the audit log
+
+
+class Role(StrEnum):
+    """What a person's job is."""
+
+    MARKETER = "marketer"
+    APPROVER = "approver"
+    DESK = "desk"
+    COMPLIANCE = "compliance"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+    AUDITOR = "auditor"
+
+
+ROLE_RIGHTS: Mapping[Role, frozenset[Right]] = {
+    Role.MARKETER: frozenset({Right.CONSOLE, Right.CAMPAIGNS, Right.PAUSE, Right.MESSAGES}),
+    Role.APPROVER: frozenset({Right.CONSOLE, Right.RELEASE, Right.PAUSE, Right.TEMPLATES}),
+    Role.DESK: frozenset({Right.CONSOLE, Right.PEOPLE, Right.PREFERENCES, Right.INBOUND}),
+    Role.COMPLIANCE: frozenset(
+        {
+            *(Right.CONSOLE, Right.PEOPLE, Right.RECIPIENTS, Right.PREFERENCES, Right.SUPPRESSIONS, Right.INBOUND),
+            *(Right.ERASE, Right.POLICY, Right.AUDIT),
+        }
+    ),
+    Role.OPERATOR: frozenset(
+        {
+            *(Right.CONSOLE, Right.PEOPLE, Right.RECIPIENTS, Right.OPERATE, Right.PAUSE),
+            *(Right.WEBHOOKS, Right.EVENTS, Right.METRICS),
+        }
+    ),
+    Role.ADMIN: frozenset({Right.CONSOLE, Right.USERS, Right.AUDIT, Right.WEBHOOKS, Right.METRICS}),
+    Role.AUDITOR: frozenset({Right.CONSOLE, Right.PEOPLE, Right.EVENTS, Right.METRICS, Right.AUDIT}),
+}
+
+# What a right in the file of API keys meant before there were roles, and still means.
+_KEY_RIGHTS: Mapping[Right, frozenset[Right]] = {
+    Right.CAMPAIGNS: frozenset({Right.RELEASE, Right.PAUSE}),
+    Right.RECIPIENTS: frozenset({Right.ERASE, Right.PEOPLE}),
+    Right.MESSAGES: frozenset({Right.PEOPLE}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A person or a service. `id` is what the ledger records; two of them are two people for four eyes.
+
+    `entities` are those whose campaigns and customers it may see; None stands for all.
+    """
+
+    id: str
+    name: str
+    kind: PrincipalKind
+    roles: frozenset[Role] = frozenset()
+    entities: frozenset[str] | None = None
+    rights: frozenset[Right] = field(default=frozenset())
+
+    def may(self, right: Right, entity: str | None = None) -> bool:
+        """Whether it has the right, for this entity where one is given."""
+        return right in self.rights and (entity is None or self.entities is None or entity in self.entities)
+
+
+def person(id_: str, name: str, roles: Iterable[Role], entities: frozenset[str] | None = None) -> Principal:
+    """The principal of a person with these roles."""
+    held = frozenset(roles)
+    rights = frozenset(right for role in held for right in ROLE_RIGHTS[role])
+    return Principal(id_, name, PrincipalKind.USER, held, entities, rights)
+
+
+def service(name: str, rights: Iterable[Right]) -> Principal:
+    """The principal of an API key: a service account."""
+    named = frozenset(rights)
+    implied = (_KEY_RIGHTS.get(right, frozenset()) for right in named)
+    return Principal(f"{KEY_PREFIX}{name}", name, PrincipalKind.SERVICE, rights=named.union(*implied))
+
+
+def account(name: str) -> Principal:
+    """The principal of an account of the operating system, for an installation in which nobody signs in yet."""
+    return Principal(f"{ACCOUNT_PREFIX}{name or 'unknown'}", name, PrincipalKind.SERVICE, rights=frozenset(Right))
+
+
+def require(principal: Principal, right: Right, entity: str | None = None) -> None:
+    """Raise `NotAllowed` where the principal lacks the right, or has it for other entities only."""
+    if right not in principal.rights:
+        able = [role.value for role, rights in ROLE_RIGHTS.items() if right in rights]
+        who = f"; these roles have it: {', '.join(able)}" if principal.kind is PrincipalKind.USER else ""
+        raise NotAllowed(f"{principal.name} lacks the right {right.value!r}{who}")
+    if not principal.may(right, entity):
+        raise NotAllowed(f"{principal.name} has the right {right.value!r} not for the entity {entity!r}")
