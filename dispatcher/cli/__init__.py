@@ -22,10 +22,12 @@ from dispatcher.cli import (
     preferences,
     recipients,
     schedules,
+    sign_in,
     suppressions,
     system,
     template_translations,
     templates,
+    users,
     webhooks,
     whatsapp_templates,
 )
@@ -56,6 +58,8 @@ app.add_typer(events.app, name="events")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
+app.add_typer(users.app, name="users")
+sign_in.add_to(app)
 messages.add_to(app)
 
 

@@ -16,10 +16,12 @@ from dispatcher.campaigns.overview import CampaignFilter, CampaignStatus
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.cli.broker import start_due
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, account, err, fail, out, pairs, print_json, progress, rows
+from dispatcher.cli.identity import acting
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import State
+from dispatcher.domain.principal import Right
 from dispatcher.intake.audience import read_audience
 from dispatcher.intake.campaign import CampaignRequest, check_campaign, read_request
 from dispatcher.intake.campaign_edit import parse_edit
@@ -45,7 +47,6 @@ def submit(
     ] = False,
     as_of: Annotated[datetime | None, typer.Option(help="With --dry-run: as at that past moment (UTC).")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the campaign has finished.")] = False,
-    by: Annotated[str, typer.Option(help="Who submits it. Somebody else has to release a large campaign.")] = "",
     as_json: Json = False,
 ) -> None:
     """Submit a campaign with its audience. Running workers start on it at once."""
@@ -54,6 +55,7 @@ def submit(
     if dry_run_only:
         _dry_run(services, parsed, as_of, as_json)
         return
+    who = acting(services, Right.CAMPAIGNS, parsed.form.entity)
     if as_of:
         fail("--as-of needs --dry-run: a real campaign is sent now", BAD_INPUT)
     with progress("loading audience", None) as (bar, task):
@@ -61,13 +63,11 @@ def submit(
         def show(done: int) -> None:
             bar.update(task, completed=done)
 
-        result = submission.accept(services, parsed, show, by or account())
+        result = submission.accept(services, parsed, show, who)
         while result.status is SubmitStatus.LOADING:  # by another process: go on where it ends, or take its result
             show(result.audience)
             services.sleep(POLL_SECONDS)
-            result = submission.accept(
-                services, read_request(file, audience, services.policy.files, services.audiences), show, by or account()
-            )
+            result = submission.accept(services, read_request(file, audience, services.policy.files, services.audiences), show, who)
     if result.status is SubmitStatus.CONFLICT:
         fail(f"{file}: id: campaign {parsed.id!r} was submitted before with other content; give this one another id", BAD_INPUT)
     start_due(services)
@@ -106,7 +106,7 @@ def wait_for(services: Services, campaign_id: str) -> None:
             if campaign.state in ENDED:
                 return
             if campaign.state is CampaignState.AWAITING_RELEASE:
-                err.print(f"somebody else has to release it: dispatcher campaign release {campaign_id} --by NAME", markup=False)
+                err.print(f"somebody else has to release it: dispatcher campaign release {campaign_id}", markup=False)
                 return
             idle_seconds, last = (idle_seconds + POLL_SECONDS, last) if decided == last else (0.0, decided)
             if idle_seconds == PATIENCE_SECONDS:
@@ -116,6 +116,10 @@ def wait_for(services: Services, campaign_id: str) -> None:
 
 def _status(services: Services, campaign_id: str) -> CampaignStatus:
     return overview.status(services, campaign_id) or _unknown(campaign_id)
+
+
+def _entity(services: Services, campaign_id: str) -> str:
+    return (overview.find(services, campaign_id) or _unknown(campaign_id)).spec.entity
 
 
 def _unknown(campaign_id: str) -> NoReturn:
@@ -222,10 +226,12 @@ def _by_variant(variants: dict[str, dict[str, int]]) -> Iterator[tuple[str, str,
             yield name, state, count, f"{count / total:.1%}"
 
 
-def _act(campaign_id: str, action: CampaignAction, actor: str, as_json: bool) -> None:
+def _act(campaign_id: str, action: CampaignAction, as_json: bool) -> None:
     """Apply an action. A campaign that is in the wanted state already needs no change, and the command succeeds."""
     services = bootstrap.services()
-    result = actions.apply(services, campaign_id, action, actor) or _unknown(campaign_id)
+    right = Right.RELEASE if action is CampaignAction.RELEASE else Right.PAUSE
+    who = acting(services, right, _entity(services, campaign_id))
+    result = actions.apply(services, campaign_id, action, who) or _unknown(campaign_id)
     if result.refusal is not None:
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
     if action in (CampaignAction.RESUME, CampaignAction.RELEASE):
@@ -234,20 +240,15 @@ def _act(campaign_id: str, action: CampaignAction, actor: str, as_json: bool) ->
 
 
 @app.command()
-def release(
-    campaign_id: CampaignId,
-    by: Annotated[str, typer.Option(help="Who releases it: somebody other than the submitter.")],
-    as_json: Json = False,
-) -> None:
-    """Let a campaign start that is large, or has many unreadable rows: the second person confirms it."""
-    _act(campaign_id, CampaignAction.RELEASE, by, as_json)
+def release(campaign_id: CampaignId, as_json: Json = False) -> None:
+    """Let a campaign start that is large, or has many unreadable rows: somebody other than the submitter confirms it."""
+    _act(campaign_id, CampaignAction.RELEASE, as_json)
 
 
 @app.command("add-rows")
 def add_rows(
     campaign_id: CampaignId,
     file: Annotated[Path, typer.Argument(help="The mended rows: a .jsonl, .csv or .xlsx file.")],
-    by: Annotated[str, typer.Option(help="Who adds them: the submitter.")] = "",
     as_json: Json = False,
 ) -> None:
     """Add rows to a campaign that waits for its release, such as those that could not be read before.
@@ -256,7 +257,8 @@ def add_rows(
     """
     services = bootstrap.services()
     source = RowSource(read_audience(file, services.policy.files), str(file))
-    result = row_addition.add_rows(services, campaign_id, source, by or account()) or _unknown(campaign_id)
+    who = acting(services, Right.CAMPAIGNS, _entity(services, campaign_id))
+    result = row_addition.add_rows(services, campaign_id, source, who) or _unknown(campaign_id)
     if result.refusal is not None:
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
     if not as_json:
@@ -274,15 +276,15 @@ def edit(
     expires_at: Annotated[str | None, typer.Option(help="When it expires, with its zone; `none`: never.")] = None,
     priority: Annotated[str | None, typer.Option(help="0 (first) to 9 (last).")] = None,
     if_version: Annotated[int | None, typer.Option(help="Only if it has this version: nobody edited it since.")] = None,
-    by: Annotated[str, typer.Option(help="Who edits it. A change of time, rate or expiry voids a release.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Change options of a campaign that is scheduled, awaiting release or paused."""
+    """Change options of a campaign that is scheduled, awaiting release or paused. Another time, rate or expiry voids a release."""
     given = {"send_at": send_at, "rate_per_second": rate_per_second, "expires_at": expires_at, "priority": priority}
     changes = parse_edit({name: None if text == "none" else text for name, text in given.items() if text is not None})
     services = bootstrap.services()
+    who = acting(services, Right.CAMPAIGNS, _entity(services, campaign_id))
     try:
-        result = editing.edit(services, campaign_id, changes, by or account(), if_version) or _unknown(campaign_id)
+        result = editing.edit(services, campaign_id, changes, who, if_version) or _unknown(campaign_id)
     except VersionConflict as error:
         fail(f"campaign {campaign_id}: {error}", REFUSED)
     if result.refusal is not None:
@@ -293,19 +295,19 @@ def edit(
 @app.command()
 def pause(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Send nothing more of the campaign until it is resumed."""
-    _act(campaign_id, CampaignAction.PAUSE, account(), as_json)
+    _act(campaign_id, CampaignAction.PAUSE, as_json)
 
 
 @app.command()
 def resume(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Continue a paused campaign."""
-    _act(campaign_id, CampaignAction.RESUME, account(), as_json)
+    _act(campaign_id, CampaignAction.RESUME, as_json)
 
 
 @app.command()
 def cancel(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Stop a campaign finally: messages that are not sent yet become `cancelled`."""
-    _act(campaign_id, CampaignAction.CANCEL, account(), as_json)
+    _act(campaign_id, CampaignAction.CANCEL, as_json)
 
 
 @app.command()

@@ -288,7 +288,9 @@ def _keep_running(program: RunningStack) -> None:
     out.print("\nRunning. Ctrl-C stops it.")
     for name, url in {
         "console": f"{urls.web}/console",
-        "  key for it": program.key,
+        "  sign in as": "local",
+        "  password": program.password,
+        "  API key": program.key,
         "sandbox inbox": urls.sandbox,
         "preference centre": f"{urls.web}/p/{preferences}",
         "one-click unsubscribe": f"{urls.web}/u/{unsubscribe}",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
 
 from dispatcher.campaigns import refused_jobs
+from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
+from dispatcher.domain.principal import Right
 from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers.refused_jobs import refused_job
 
@@ -38,11 +39,11 @@ def list_refused(
 @app.command()
 def close(
     number: Annotated[int, typer.Argument(help="The number of the refused job.")],
-    actor: Annotated[str | None, typer.Option(help="Who closes it. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
     """Take a refused job off the list. One that is refused again comes back."""
-    if not refused_jobs.close(bootstrap.services(), number, actor or getpass.getuser()):
+    services, who = open_for(Right.OPERATE)
+    if not refused_jobs.close(services, number, who):
         fail(f"there is no refused job {number}", REFUSED)
     if as_json:
         print_json({"number": number, "closed": True})

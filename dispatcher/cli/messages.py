@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,12 +13,14 @@ import typer
 from channels.base import Channel
 from dispatcher.campaigns import submission, trigger_cancellation
 from dispatcher.cli.broker import publish_or_warn
+from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
 from dispatcher.delivery.messages import UNKNOWN_PROVIDER, Message, MessageFilter, UnresolvedFilter
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.principal import Right
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
@@ -63,7 +64,7 @@ def send(
         variables = json.loads(data)
     except json.JSONDecodeError as error:
         raise BadInput(InputError("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
-    services = bootstrap.services()
+    services, _ = open_for(Right.MESSAGES)
     job = {"key": key, "recipient": recipient, "template": template, "data": variables}
     place = submission.accept_trigger(services, job if send_at is None else {**job, "send_at": send_at})
     if submission.is_due(services, place):
@@ -243,7 +244,6 @@ def resolve(
     since: Since = None,
     until: Until = None,
     yes: Annotated[bool, typer.Option("--yes", help="Resolve all that match. Without it they are only counted.")] = False,
-    actor: Annotated[str | None, typer.Option(help="Who knows. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
     """Resolve an unresolved message by hand, where no look-up at the provider can.
@@ -253,7 +253,7 @@ def resolve(
     wanted = _filter(campaign, channel, provider, since, until)
     if (message_id is None) == wanted.is_empty:
         fail("name either a MESSAGE_ID, or a campaign, channel, provider or time", BAD_INPUT)
-    services, was_sent, who = bootstrap.services(), state is HandResolution.ACCEPTED, actor or getpass.getuser()
+    (services, who), was_sent = open_for(Right.OPERATE), state is HandResolution.ACCEPTED
     if message_id is None:
         _resolve_all(services, wanted, was_sent, who if yes else None, as_json)
         return
@@ -315,7 +315,8 @@ def replay(
     if not message_ids and not campaign:
         fail("name message ids, or --campaign", BAD_INPUT)
     parsed = [MessageId.parse(text) for text in message_ids or ()]
-    result = messages.replay(bootstrap.services(), parsed, campaign)
+    services, _ = open_for(Right.OPERATE)
+    result = messages.replay(services, parsed, campaign)
     if as_json:
         print_json({"replayed": result.replayed, "refused": {str(ref): reason for ref, reason in result.refused.items()}})
         return

@@ -10,11 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.cli.broker import publish
+from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import BAD_INPUT, Json, fail, out, print_json, rows
 from dispatcher.cli.recipients import RecipientId
 from dispatcher.consent import preferences
 from dispatcher.consent.preferences import ConsentEvent, PreferenceChange
 from dispatcher.domain.preferences import changes
+from dispatcher.domain.principal import Right
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
 
@@ -85,7 +87,6 @@ def _cell(value: object) -> object:
 def set_(
     recipient_id: RecipientId,
     source: Annotated[ChoiceSource, typer.Option(help="Where the customer made the choice.")],
-    actor: Annotated[str, typer.Option(help="Who recorded it.")],
     offer: Annotated[list[str] | None, typer.Option(metavar="TYPE=tailored|standard|none")] = None,
     email: Annotated[Switch | None, typer.Option()] = None,
     push: Annotated[Switch | None, typer.Option()] = None,
@@ -93,6 +94,7 @@ def set_(
     object_marketing: Annotated[Switch | None, typer.Option()] = None,
     wording: Annotated[str, typer.Option(help="Version of the text that the customer saw.")] = "",
     at: Annotated[str | None, typer.Option(help="When it was said, such as 2026-11-23T09:00:00+01:00. Default: now.")] = None,
+    actor: Annotated[str, typer.Option(help="For whom it is recorded, such as a desk. Default: you.")] = "",
     as_json: Json = False,
 ) -> None:
     """Record a choice. Accepting tailored switches on every channel that is not set here."""
@@ -104,8 +106,9 @@ def set_(
     )
     if not requested:
         fail("nothing to record: give --offer, --email, --push, --sms-whatsapp or --object-marketing", BAD_INPUT)
-    change = PreferenceChange(recipient_id, requested, source, actor, wording, said_at=_moment(at, "--at"))
-    recorded = preferences.record(bootstrap.services(), publish, change)
+    services, who = open_for(Right.PREFERENCES)
+    change = PreferenceChange(recipient_id, requested, source, actor or who, wording, said_at=_moment(at, "--at"))
+    recorded = preferences.record(services, publish, change)
     events = [{"subject": event.subject, "value": event.new_value, "evidence": event.evidence} for event in recorded.events]
     superseded = [{"subject": each.subject, "value": each.value} for each in recorded.superseded]
     if as_json:

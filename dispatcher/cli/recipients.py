@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import REFUSED, AlwaysJson, Json, err, out, pairs, print_json, progress
 from dispatcher.consent import erasure, recipients
+from dispatcher.domain.principal import Right
 from dispatcher.runtime import bootstrap
 
 app = typer.Typer(help="Import, show, export and erase recipients.", no_args_is_help=True)
@@ -25,10 +26,9 @@ def import_(
 ) -> None:
     """Import recipients: add new ones, update known ones, report bad rows and leave them out, but for their opt-outs."""
     reject_path = rejects or file.with_name(file.name + ".rejected.jsonl")
+    services, who = open_for(Right.RECIPIENTS)
     with progress("importing", None) as (bar, task):
-        imported = recipients.import_recipients(
-            bootstrap.services(), file, reject_path, getpass.getuser(), lambda done: bar.update(task, completed=done)
-        )
+        imported = recipients.import_recipients(services, file, reject_path, who, lambda done: bar.update(task, completed=done))
     counts = {"new": imported.new, "changed": imported.changed, "unchanged": imported.unchanged, "rejected": imported.rejected}
     counts |= {"rejected_with_opt_outs_recorded": imported.opt_outs} if imported.opt_outs or as_json else {}
     errors = [{"line": line, "field": field, "message": reason} for line, field, reason in imported.faults]
@@ -64,7 +64,8 @@ def export(recipient_id: RecipientId, _as_json: AlwaysJson = True) -> None:
 @app.command()
 def erase(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Delete a person's addresses, profile and contents. Decisions without content, and suppressions, stay."""
-    erased = erasure.erase(bootstrap.services(), recipient_id, getpass.getuser())
+    services, who = open_for(Right.ERASE)
+    erased = erasure.erase(services, recipient_id, who)
     if as_json:
         print_json({"id": recipient_id, "erased": erased})
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from channels.base import Channel
+from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, plural, print_json, progress, rows
 from dispatcher.consent import suppressions
 from dispatcher.consent.suppressions import SuppressionFilter, SuppressionRecord, SuppressionRequest
+from dispatcher.domain.principal import Right
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
 
@@ -41,9 +42,10 @@ def import_(
 ) -> None:
     """Suppress the addresses of a list, refuse what waits for them, and record opt-outs of known people. Stores hashes only."""
     reject_path = rejects or file.with_name(file.name + ".rejected.jsonl")
-    request = SuppressionRequest(file, getpass.getuser(), None if dry_run else reject_path, list_format, reason, source, dry_run)
+    services, who = open_for(Right.SUPPRESSIONS)
+    request = SuppressionRequest(file, who, None if dry_run else reject_path, list_format, reason, source, dry_run)
     with progress("importing", None) as (bar, task):
-        imported = suppressions.import_list(bootstrap.services(), request, lambda done: bar.update(task, completed=done))
+        imported = suppressions.import_list(services, request, lambda done: bar.update(task, completed=done))
     document = suppressions.import_view(imported, dry_run)
     if as_json:
         print_json(document)
@@ -80,7 +82,8 @@ def search(
 ) -> None:
     """Show the suppressions of an address, lifted ones too. The ledger records who looked, and not the address."""
     text = sys.stdin.readline() if address is None else address
-    _print(suppressions.find(bootstrap.services(), text, getpass.getuser()), as_json)
+    services, who = open_for(Right.SUPPRESSIONS)
+    _print(suppressions.find(services, text, who), as_json)
 
 
 @app.command()
@@ -90,7 +93,8 @@ def lift(
     as_json: Json = False,
 ) -> None:
     """Lift one suppression. It permits nothing by itself: the person's own opt-out stays in force."""
-    record = suppressions.lift(bootstrap.services(), number, getpass.getuser(), reason)
+    services, who = open_for(Right.SUPPRESSIONS)
+    record = suppressions.lift(services, number, who, reason)
     if record is None:
         fail(f"there is no suppression {number}", REFUSED)
     _print([record], as_json)

@@ -15,11 +15,13 @@ from dispatcher.campaigns import template_approval
 from dispatcher.campaigns.template_approval import TemplateVersion
 from dispatcher.campaigns.whatsapp_templates import unapproved_texts
 from dispatcher.cli import template_drafts, template_history, template_tests, template_workbench
+from dispatcher.cli.identity import acting, open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows, show_left_out
 from dispatcher.cli.template_data import read_data
 from dispatcher.content.lint.findings import LintFinding, Severity, lint_rule
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
 from dispatcher.domain.message import Mode
+from dispatcher.domain.principal import Right
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
@@ -33,7 +35,6 @@ app.add_typer(template_history.app)
 app.add_typer(template_workbench.app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
-Actor = Annotated[str, typer.Option(help="Who approves or withdraws: the name of a person other than the author.")]
 Comment = Annotated[str, typer.Option(help="What the person wants to be kept with it.")]
 Digest = Annotated[
     str | None,
@@ -181,22 +182,24 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command()
-def approve(name: Name, actor: Actor, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
+def approve(name: Name, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
     """Approve a template's version for commercial use. A change of any byte makes another version.
 
-    Where the policy asks for two people, the first approval waits for that of somebody else.
+    The author does not approve. Where the policy asks for two people, the first approval waits for that of somebody else.
     """
-    _show_approval(name, template_approval.set_approval(bootstrap.services(), name, True, actor, digest, comment), as_json)
+    services, who = open_for(Right.TEMPLATES)
+    _show_approval(name, template_approval.set_approval(services, name, True, who, digest, comment), as_json)
 
 
 @app.command()
-def withdraw(name: Name, actor: Actor, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
+def withdraw(name: Name, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
     """Withdraw an approval: running campaigns with this version pause themselves.
 
     With --digest it also works while the template, or another, has faults.
     """
     services = bootstrap.services(on_faults=show_left_out)
-    _show_approval(name, template_approval.set_approval(services, name, False, actor, digest, comment), as_json)
+    who = acting(services, Right.TEMPLATES)
+    _show_approval(name, template_approval.set_approval(services, name, False, who, digest, comment), as_json)
 
 
 def _show_approval(name: str, version: TemplateVersion, as_json: bool) -> None:

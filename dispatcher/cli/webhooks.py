@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, account, fail, out, pairs, plural, print_json, rows
+from dispatcher.cli.identity import open_for
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
+from dispatcher.domain.principal import Right
 from dispatcher.events import event_endpoints
 from dispatcher.events.event_endpoints import EndpointStatus
 from dispatcher.runtime import bootstrap
@@ -42,8 +44,8 @@ def add(
 ) -> None:
     """Add an endpoint, and print its secret."""
     values = {"id": endpoint_id, "url": url, "batch_max": batch, "after": after, **_lists(types, entities, campaigns)}
-    services = bootstrap.services()
-    status = event_endpoints.add(services, event_endpoints.parse_form(values), account())
+    services, who = open_for(Right.WEBHOOKS)
+    status = event_endpoints.add(services, event_endpoints.parse_form(values), who)
     secret = event_endpoints.secret(services, endpoint_id)
     if as_json:
         print_json({**endpoint_view(status), "secret": secret})
@@ -69,7 +71,8 @@ def change(
     """Change an endpoint; what is not named stays. A list that is given replaces the old one; an empty text empties it."""
     lists = {name: [each for each in value if each] for name, value in _lists(types, entities, campaigns).items()}
     form = event_endpoints.parse_change({"url": url, "batch_max": batch, **lists})
-    _print(event_endpoints.change(bootstrap.services(), endpoint_id, form, account()), as_json)
+    services, who = open_for(Right.WEBHOOKS)
+    _print(event_endpoints.change(services, endpoint_id, form, who), as_json)
 
 
 @app.command("list")
@@ -143,7 +146,8 @@ def rotate(
     as_json: Json = False,
 ) -> None:
     """Make a new secret, and print it. The old one signs too for 24 hours."""
-    text = event_endpoints.rotate(bootstrap.services(), endpoint_id, account(), now)
+    services, who = open_for(Right.WEBHOOKS)
+    text = event_endpoints.rotate(services, endpoint_id, who, now)
     if as_json:
         print_json({"id": endpoint_id, "secret": text})
     else:
@@ -153,19 +157,22 @@ def rotate(
 @app.command()
 def disable(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Stop deliveries. The endpoint keeps its place in the stream."""
-    _print(event_endpoints.disable(bootstrap.services(), endpoint_id, account()), as_json)
+    services, who = open_for(Right.WEBHOOKS)
+    _print(event_endpoints.disable(services, endpoint_id, who), as_json)
 
 
 @app.command()
 def enable(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Start deliveries where they stopped; of an endpoint that is failing, try again at once."""
-    _print(event_endpoints.enable(bootstrap.services(), endpoint_id, account()), as_json)
+    services, who = open_for(Right.WEBHOOKS)
+    _print(event_endpoints.enable(services, endpoint_id, who), as_json)
 
 
 @app.command()
 def remove(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Delete an endpoint and its dead list."""
-    event_endpoints.remove(bootstrap.services(), endpoint_id, account())
+    services, who = open_for(Right.WEBHOOKS)
+    event_endpoints.remove(services, endpoint_id, who)
     if as_json:
         print_json({"id": endpoint_id, "removed": True})
     else:
@@ -191,7 +198,8 @@ def skip(
     as_json: Json = False,
 ) -> None:
     """Move past the delivery that is failing, and go on with the next one. What is skipped is on the dead list."""
-    _print(event_endpoints.skip(bootstrap.services(), endpoint_id, account(), reason), as_json)
+    services, who = open_for(Right.WEBHOOKS)
+    _print(event_endpoints.skip(services, endpoint_id, who, reason), as_json)
 
 
 @app.command()
@@ -215,14 +223,14 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Deliver again: events by number, a range of the dead list, or (without options) the whole dead list."""
-    services = bootstrap.services()
+    services, who = open_for(Right.WEBHOOKS)
     if (first is None) != (last is None) or (first is not None and number is not None):
         fail("give --from and --to, or --dead, or none of them", BAD_INPUT)
     if first is not None and last is not None:
-        event_endpoints.replay_range(services, endpoint_id, first, last, account())
+        event_endpoints.replay_range(services, endpoint_id, first, last, who)
         count = 1
     else:
-        count = event_endpoints.replay_dead(services, endpoint_id, account(), number)
+        count = event_endpoints.replay_dead(services, endpoint_id, who, number)
     if as_json:
         print_json({"id": endpoint_id, "replays": count})
     else:

@@ -83,7 +83,7 @@ def start(services: Services, user: str, origin: Origin) -> bytes:
     """The id of a new session of this person."""
     session_id, now = secrets.token_bytes(ID_BYTES), services.clock()
     ends_at = now + timedelta(seconds=SESSION_SECONDS)
-    row = SessionRow(_hash(session_id), user, origin.place, origin.address, now, now, now, ends_at)
+    row = SessionRow(hash_of(session_id), user, origin.place, origin.address, now, now, now, ends_at)
     with lend(services.pool) as connection:
         sessions.start(connection, row)
     return session_id
@@ -97,7 +97,7 @@ def confirm(services: Services, session: SignedIn, given: Credentials, origin: O
     if user_id(given.name) != session.principal.id or not _passes(services, given, origin):
         return False
     with lend(services.pool) as connection:
-        sessions.confirm(connection, _hash(session.id), services.clock())
+        sessions.confirm(connection, hash_of(session.id), services.clock())
     return True
 
 
@@ -106,7 +106,7 @@ def resume(services: Services, session_id: bytes, place: str) -> SignedIn | None
     says nothing about the ids of other sessions. Roles are read each time: a change counts at once.
     """
     with lend(services.pool) as connection:
-        row = sessions.find(connection, _hash(session_id), services.clock(), _IDLE[place])
+        row = sessions.find(connection, hash_of(session_id), services.clock(), _IDLE[place])
         user = users.find(connection, row.user_id) if row is not None and row.place == place else None
     if row is None or user is None:
         return None
@@ -127,7 +127,7 @@ def require_recent(services: Services, session: SignedIn) -> None:
 def end(services: Services, session_id: bytes) -> None:
     """End a session: its cookie, and each copy of it, is not valid any more."""
     with lend(services.pool) as connection:
-        sessions.end(connection, _hash(session_id))
+        sessions.end(connection, hash_of(session_id))
 
 
 def listed(services: Services, principal: Principal, of_all: bool) -> list[SessionRow]:
@@ -218,5 +218,6 @@ def _subject(services: Services, kind: str, value: bytes) -> bytes:
     return hmac.digest(derive(services.secret.newest, "sign-in"), kind.encode() + b"\0" + value, "sha256")
 
 
-def _hash(session_id: bytes) -> bytes:
+def hash_of(session_id: bytes) -> bytes:
+    """The hash under which a session is stored."""
     return hashlib.sha256(session_id).digest()

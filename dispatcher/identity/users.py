@@ -94,7 +94,10 @@ def require_manager(services: Services, principal: Principal | None, os_account:
 
 
 def add(services: Services, new: NewUser, by: Principal) -> str:
-    """Add a person; returns the password for the first sign-in, which has to be changed then. Raises `BadInput`."""
+    """Add a person; returns the password for the first sign-in, which has to be changed then. `local` signs in no more.
+
+    Raises `BadInput`.
+    """
     _check(services, new)
     password = new_password()
     row = UserRow(
@@ -111,9 +114,13 @@ def add(services: Services, new: NewUser, by: Principal) -> str:
         created_by=by.id,
         disabled_at=None,
     )
-    with lend(services.pool) as connection:
+    with lend(services.pool) as connection, connection.transaction():
+        if Role.ADMIN not in new.roles and not users.count_enabled(connection, Role.ADMIN.value, without=[LOCAL_ID]):
+            raise BadInput(InputError("user", 0, "role", "should include admin: nobody else can add people yet"))
         if not users.add(connection, row):
             raise BadInput(InputError("user", 0, "id", f"{new.id} is taken"))
+        users.change(connection, LOCAL_ID, disabled_at=services.clock())  # whoever is `local` has an own account now
+        sessions.end_all(connection, LOCAL_ID)
     return password
 
 
@@ -226,8 +233,8 @@ def remove_totp(services: Services, name: str) -> None:
         users.change(connection, _known(connection, name).id, totp_secret=None, recovery_hashes=[])
 
 
-def ensure_local(database_url: str, secret: KeyRing, now: datetime) -> str:
-    """The person `local`, for a program that runs on one machine only; returns the password.
+def ensure_local(database_url: str, secret: KeyRing, now: datetime) -> str | None:
+    """The person `local`, for a program that runs on one machine only; returns the password, None where others sign in.
 
     It is derived from the secret, so it is the same at each start; whoever can read the secret can make it.
     """
@@ -247,6 +254,8 @@ def ensure_local(database_url: str, secret: KeyRing, now: datetime) -> str:
         disabled_at=None,
     )
     with connect_once(database_url) as connection:
+        if users.count_enabled(connection, without=[LOCAL_ID]):
+            return None
         if not users.add(connection, row):
             users.change(connection, LOCAL_ID, password_hash=row.password_hash)
     return password

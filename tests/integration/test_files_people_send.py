@@ -790,12 +790,12 @@ def test_the_commands_say_all_of_this(database: str, tmp_path: Path) -> None:
     audience.write_text("recipient;data.amount\nq-1;9000\nq-2;9.000\nq-4;9.000\n")
     campaign = tmp_path / "spring.yaml"
     campaign.write_text("id: spring\ntemplate: optout_acknowledgement\naudience: audience.csv\n")
-    done = run_command(database, tmp_path, "campaign", "submit", str(campaign), "--by", "Anne", "--json")
+    done = run_command(database, tmp_path, "campaign", "submit", str(campaign), "--json")
     assert json.loads(done.stdout)["state"] == "awaiting_release", done.stderr
     audience.write_text("recipient\nq-1\nq-2\n")
-    done = run_command(database, tmp_path, "campaign", "add-rows", "spring", str(audience), "--by", "Anne", "--json")
+    done = run_command(database, tmp_path, "campaign", "add-rows", "spring", str(audience), "--json")
     assert json.loads(done.stdout)["audience"] == 2, done.stderr
-    done = run_command(database, tmp_path, "campaign", "add-rows", "spring", str(tmp_path / "none.csv"), "--by", "Anne")
+    done = run_command(database, tmp_path, "campaign", "add-rows", "spring", str(tmp_path / "none.csv"))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert SECRET not in done.stderr

@@ -20,6 +20,7 @@ def run_command(
             **os.environ,
             "COLUMNS": "400",
             "DISPATCHER_HOME": str(folder / "home"),
+            "XDG_CONFIG_HOME": str(folder / "config"),
             "DISPATCHER_DATABASE_URL": database_url,
             "DISPATCHER_BROKER_URL": broker_url,
             "DISPATCHER_SECRET_KEY": SECRET,
