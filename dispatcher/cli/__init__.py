@@ -10,6 +10,7 @@ import typer
 from dispatcher import __version__
 from dispatcher.cli import (
     audiences,
+    audit,
     campaigns,
     consent,
     events,
@@ -59,6 +60,7 @@ app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
 app.add_typer(users.app, name="users")
+app.add_typer(audit.app, name="audit")
 sign_in.add_to(app)
 messages.add_to(app)
 

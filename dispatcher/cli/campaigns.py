@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -16,8 +17,9 @@ from dispatcher.campaigns.overview import CampaignFilter, CampaignStatus
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.cli.broker import start_due
-from dispatcher.cli.identity import acting
+from dispatcher.cli.identity import acting, noted
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
+from dispatcher.domain.audit import AuditAction, AuditNote, Outcome
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import State
@@ -56,6 +58,7 @@ def submit(
         _dry_run(services, parsed, as_of, as_json)
         return
     who = acting(services, Right.CAMPAIGNS, parsed.form.entity)
+    noted(services, AuditNote(AuditAction.SUBMIT, "campaign", parsed.id, entity=parsed.form.entity))
     if as_of:
         fail("--as-of needs --dry-run: a real campaign is sent now", BAD_INPUT)
     with progress("loading audience", None) as (bar, task):
@@ -231,8 +234,11 @@ def _act(campaign_id: str, action: CampaignAction, as_json: bool) -> None:
     services = bootstrap.services()
     right = Right.RELEASE if action is CampaignAction.RELEASE else Right.PAUSE
     who = acting(services, right, _entity(services, campaign_id))
+    act = AuditNote(AuditAction(action.value), "campaign", campaign_id)
+    noted(services, act)
     result = actions.apply(services, campaign_id, action, who) or _unknown(campaign_id)
     if result.refusal is not None:
+        noted(services, replace(act, outcome=Outcome.REFUSED))
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
     if action in (CampaignAction.RESUME, CampaignAction.RELEASE):
         start_due(services)
@@ -258,6 +264,7 @@ def add_rows(
     services = bootstrap.services()
     source = RowSource(read_audience(file, services.policy.files), str(file))
     who = acting(services, Right.CAMPAIGNS, _entity(services, campaign_id))
+    noted(services, AuditNote(AuditAction.ADD_ROWS, "campaign", campaign_id))
     result = row_addition.add_rows(services, campaign_id, source, who) or _unknown(campaign_id)
     if result.refusal is not None:
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
@@ -283,6 +290,7 @@ def edit(
     changes = parse_edit({name: None if text == "none" else text for name, text in given.items() if text is not None})
     services = bootstrap.services()
     who = acting(services, Right.CAMPAIGNS, _entity(services, campaign_id))
+    noted(services, AuditNote(AuditAction.CHANGE, "campaign", campaign_id, detail={"fields": sorted(changes)}))
     try:
         result = editing.edit(services, campaign_id, changes, who, if_version) or _unknown(campaign_id)
     except VersionConflict as error:

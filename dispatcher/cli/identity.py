@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
 
 from dispatcher.cli.output import account
+from dispatcher.domain.audit import AuditNote
 from dispatcher.domain.derived_keys import KeyRing, fingerprint
 from dispatcher.domain.errors import SignInNeeded
-from dispatcher.domain.principal import Principal, Right, require
-from dispatcher.identity import sessions
-from dispatcher.identity.sessions import COMMAND_LINE, SignedIn
+from dispatcher.domain.principal import Principal, Right, account_principal, require
+from dispatcher.identity import audit, sessions
+from dispatcher.identity.sessions import COMMAND_LINE, Origin, SignedIn
 from dispatcher.identity.users import shell_principal
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
@@ -20,13 +22,32 @@ from dispatcher.web.api_keys import read_keys
 KEY_VARIABLE = "DISPATCHER_API_KEY"
 
 
-def open_for(*rights: Right) -> tuple[Services, str]:
-    """The services, and the id of who acts, who needs one of these rights. Raises `SignInNeeded`, `NotAllowed`."""
+def open_for(*rights: Right, act: AuditNote | None = None) -> tuple[Services, str]:
+    """The services, and the id of who acts, who needs one of these rights; the audit log gets `act`.
+
+    Raises `SignInNeeded`, `NotAllowed`.
+    """
     services = bootstrap.services()
     principal = current(services)
     if not any(principal.may(right) for right in rights):
         require(principal, rights[0])
+    if act is not None:
+        audit.note(services, principal, origin(), act)
     return services, principal.id
+
+
+def origin() -> Origin:
+    """Where the command line is."""
+    return Origin(COMMAND_LINE, socket.gethostname())
+
+
+def noted(services: Services, act: AuditNote) -> None:
+    """Record an act in the audit log, before it happens. A look without signing in is recorded as the account's."""
+    try:
+        principal = current(services)
+    except SignInNeeded:
+        principal = account_principal(account())
+    audit.note(services, principal, origin(), act)
 
 
 def acting(services: Services, right: Right, entity: str | None = None) -> str:

@@ -9,6 +9,7 @@ import typer
 from dispatcher.cli.broker import publish
 from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.inbound import agent_reply, customer_replies
 from dispatcher.runtime import bootstrap
@@ -45,7 +46,7 @@ def answer(
     as_json: Json = False,
 ) -> None:
     """Answer a message and take it off the list. WhatsApp allows that within 24 hours of the person's own message."""
-    services, who = open_for(Right.INBOUND)
+    services, who = open_for(Right.INBOUND, act=AuditNote(AuditAction.ANSWER, "inbound_message", message_id))
     objection = agent_reply.answer(services, message_id, text, who)
     if objection is not None:
         fail(objection, REFUSED)
@@ -64,7 +65,7 @@ def close(
     as_json: Json = False,
 ) -> None:
     """Take a message off the list once somebody has read it."""
-    services, who = open_for(Right.INBOUND)
+    services, who = open_for(Right.INBOUND, act=AuditNote(AuditAction.CLOSE, "inbound_message", message_id))
     if not customer_replies.close_unclear_message(services, publish, message_id, who, stop):
         fail(f"no inbound message {message_id} is waiting", REFUSED)
     if as_json:

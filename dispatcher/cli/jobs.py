@@ -9,6 +9,7 @@ import typer
 from dispatcher.campaigns import refused_jobs
 from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers.refused_jobs import refused_job
@@ -42,7 +43,7 @@ def close(
     as_json: Json = False,
 ) -> None:
     """Take a refused job off the list. One that is refused again comes back."""
-    services, who = open_for(Right.OPERATE)
+    services, who = open_for(Right.OPERATE, act=AuditNote(AuditAction.CLOSE, "refused_job", str(number)))
     if not refused_jobs.close(services, number, who):
         fail(f"there is no refused job {number}", REFUSED)
     if as_json:

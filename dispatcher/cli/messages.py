@@ -13,11 +13,12 @@ import typer
 from channels.base import Channel
 from dispatcher.campaigns import submission, trigger_cancellation
 from dispatcher.cli.broker import publish_or_warn
-from dispatcher.cli.identity import open_for
+from dispatcher.cli.identity import noted, open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
 from dispatcher.delivery.messages import UNKNOWN_PROVIDER, Message, MessageFilter, UnresolvedFilter
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.principal import Right
@@ -154,7 +155,14 @@ def _show(message: Message, as_json: bool) -> None:
 @app.command()
 def show(message_id: MessageIdArgument, as_json: Json = False) -> None:
     """Show a message's state, and its provider's reports."""
-    _show(_find(bootstrap.services(), MessageId.parse(message_id)), as_json)
+    services = bootstrap.services()
+    message = _find(services, MessageId.parse(message_id))
+    _note_look(services, message)
+    _show(message, as_json)
+
+
+def _note_look(services: Services, message: Message) -> None:
+    noted(services, AuditNote(AuditAction.LOOK, "message", str(message.ref), message.recipient_id, message.spec.entity))
 
 
 @app.command("explain")
@@ -178,6 +186,8 @@ def explain_(
         fail("name a MESSAGE_ID, or --campaign and --recipient", BAD_INPUT)
     if not found:
         fail(f"campaign {campaign} has no message for recipient {recipient}", REFUSED)
+    for message in found:
+        _note_look(services, message)
     explanations = [explanation(services, message, language) for message in found]
     if as_json:
         print_json(explanations if len(explanations) > 1 else explanations[0])
@@ -253,7 +263,8 @@ def resolve(
     wanted = _filter(campaign, channel, provider, since, until)
     if (message_id is None) == wanted.is_empty:
         fail("name either a MESSAGE_ID, or a campaign, channel, provider or time", BAD_INPUT)
-    (services, who), was_sent = open_for(Right.OPERATE), state is HandResolution.ACCEPTED
+    act = AuditNote(AuditAction.SETTLE, "message", message_id or "", detail={"campaign": campaign, "as": state.value})
+    (services, who), was_sent = open_for(Right.OPERATE, act=act), state is HandResolution.ACCEPTED
     if message_id is None:
         _resolve_all(services, wanted, was_sent, who if yes else None, as_json)
         return
@@ -315,7 +326,8 @@ def replay(
     if not message_ids and not campaign:
         fail("name message ids, or --campaign", BAD_INPUT)
     parsed = [MessageId.parse(text) for text in message_ids or ()]
-    services, _ = open_for(Right.OPERATE)
+    act = AuditNote(AuditAction.REPLAY, "message", " ".join(message_ids or ()), detail={"campaign": campaign})
+    services, _ = open_for(Right.OPERATE, act=act)
     result = messages.replay(services, parsed, campaign)
     if as_json:
         print_json({"replayed": result.replayed, "refused": {str(ref): reason for ref, reason in result.refused.items()}})

@@ -6,6 +6,7 @@ import typer
 
 from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import REFUSED, Json, out, pairs, print_json
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.maintenance import policy_in_force
 from dispatcher.runtime import bootstrap
@@ -32,7 +33,7 @@ def show(as_json: Json = False) -> None:
 @app.command()
 def adopt(as_json: Json = False) -> None:
     """Put the policy of this process in force. Workers with another one halt; workers that wait with this one begin."""
-    _, who = open_for(Right.POLICY)
+    _, who = open_for(Right.POLICY, act=AuditNote(AuditAction.ADOPT, "policy"))
     before, ours = bootstrap.adopt_policy(who)
     if as_json:
         print_json({"in_force": ours, "before": before})

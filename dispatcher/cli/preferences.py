@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.cli.broker import publish
-from dispatcher.cli.identity import open_for
+from dispatcher.cli.identity import noted, open_for
 from dispatcher.cli.output import BAD_INPUT, Json, fail, out, print_json, rows
 from dispatcher.cli.recipients import RecipientId
 from dispatcher.consent import preferences
 from dispatcher.consent.preferences import ConsentEvent, PreferenceChange
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.preferences import changes
 from dispatcher.domain.principal import Right
 from dispatcher.intake.errors import BadInput, InputError
@@ -51,6 +52,7 @@ def show(
     """Show the choices in force now, or on record at a moment, each with its proof."""
     moment = _moment(as_of, "--as-of")
     services = bootstrap.services()
+    noted(services, AuditNote(AuditAction.LOOK, "preferences", recipient_id, recipient=recipient_id))
     present = preferences.show(services, recipient_id)
     choices = preferences.as_of(services, recipient_id, moment) if moment else present.choices
     lines = [
@@ -66,7 +68,9 @@ def show(
 @app.command()
 def history(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Show every recorded choice, oldest first: when it was made and recorded, where, by whom, on which text."""
-    events = preferences.history(bootstrap.services(), recipient_id)
+    services = bootstrap.services()
+    noted(services, AuditNote(AuditAction.LOOK, "preferences", recipient_id, recipient=recipient_id))
+    events = preferences.history(services, recipient_id)
     if as_json:
         print_json(history_view(recipient_id, events))
     else:
@@ -106,7 +110,9 @@ def set_(
     )
     if not requested:
         fail("nothing to record: give --offer, --email, --push, --sms-whatsapp or --object-marketing", BAD_INPUT)
-    services, who = open_for(Right.PREFERENCES)
+    services, who = open_for(
+        Right.PREFERENCES, act=AuditNote(AuditAction.CHANGE, "preferences", recipient_id, recipient=recipient_id)
+    )
     change = PreferenceChange(recipient_id, requested, source, actor or who, wording, said_at=_moment(at, "--at"))
     recorded = preferences.record(services, publish, change)
     events = [{"subject": event.subject, "value": event.new_value, "evidence": event.evidence} for event in recorded.events]

@@ -9,8 +9,9 @@ import typer
 
 from dispatcher.campaigns import schedules
 from dispatcher.campaigns.schedules import ScheduleAction
-from dispatcher.cli.identity import open_for
+from dispatcher.cli.identity import noted, open_for
 from dispatcher.cli.output import Json, out, pairs, print_json, rows
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers.schedules import schedule_line, schedule_view
@@ -27,7 +28,9 @@ def add(
 ) -> None:
     """Add a recurring campaign. Where the policy wants it, somebody else has to approve it before its first run."""
     services, who = open_for(Right.CAMPAIGNS)
-    _print(schedule_view(schedules.add(services, schedules.read(services, file), who)), as_json)
+    schedule = schedules.read(services, file)
+    noted(services, AuditNote(AuditAction.ADD, "schedule", schedule.form.id))
+    _print(schedule_view(schedules.add(services, schedule, who)), as_json)
 
 
 @app.command("list")
@@ -73,7 +76,8 @@ def end(schedule_id: ScheduleId, as_json: Json = False) -> None:
 
 
 def _act(schedule_id: str, action: ScheduleAction, as_json: bool) -> None:
-    services, who = open_for(Right.RELEASE if action is ScheduleAction.APPROVE else Right.PAUSE)
+    act = AuditNote(AuditAction(action.value), "schedule", schedule_id)
+    services, who = open_for(Right.RELEASE if action is ScheduleAction.APPROVE else Right.PAUSE, act=act)
     _print(schedule_view(schedules.act(services, schedule_id, action, who)), as_json)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import getpass
-import socket
 import sys
 from typing import Annotated
 
 import typer
 
-from dispatcher.cli.identity import current, delete_session, read_session, write_session
+from dispatcher.cli.identity import current, delete_session, origin, read_session, resume, write_session
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, account, fail, out, pairs, print_json
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import USER_PREFIX, Principal
-from dispatcher.identity import sessions, users
-from dispatcher.identity.sessions import COMMAND_LINE, Credentials, Origin, TooManyFailures
+from dispatcher.identity import audit, sessions, users
+from dispatcher.identity.sessions import COMMAND_LINE, Credentials, TooManyFailures
 from dispatcher.runtime import bootstrap
 
 
@@ -36,7 +36,7 @@ def login(
     who = name or (input("name: ") if sys.stdin.isatty() else account())
     given = Credentials(who, _ask("password: "), _ask("one-time code (empty: none): "))
     try:
-        session_id = sessions.sign_in(services, given, Origin(COMMAND_LINE, socket.gethostname()))
+        session_id = sessions.sign_in(services, given, origin())
     except TooManyFailures:
         fail("too many attempts failed; try again in a minute", REFUSED)
     if session_id is None:
@@ -69,7 +69,8 @@ def logout(as_json: Json = False) -> None:
     """Sign out: the session ends, also for a copy of its file."""
     services = bootstrap.services()
     session_id = read_session(services.secret)
-    if session_id is not None:
+    if session_id is not None and (session := resume(services)) is not None:
+        audit.note(services, session.principal, origin(), AuditNote(AuditAction.SIGN_OUT, "session"))
         sessions.end(services, session_id)
     delete_session(services.secret)
     if as_json:

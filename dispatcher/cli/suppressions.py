@@ -14,6 +14,7 @@ from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, plural, print_json, progress, rows
 from dispatcher.consent import suppressions
 from dispatcher.consent.suppressions import SuppressionFilter, SuppressionRecord, SuppressionRequest
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
@@ -42,7 +43,7 @@ def import_(
 ) -> None:
     """Suppress the addresses of a list, refuse what waits for them, and record opt-outs of known people. Stores hashes only."""
     reject_path = rejects or file.with_name(file.name + ".rejected.jsonl")
-    services, who = open_for(Right.SUPPRESSIONS)
+    services, who = open_for(Right.SUPPRESSIONS, act=AuditNote(AuditAction.IMPORT, "suppressions"))
     request = SuppressionRequest(file, who, None if dry_run else reject_path, list_format, reason, source, dry_run)
     with progress("importing", None) as (bar, task):
         imported = suppressions.import_list(services, request, lambda done: bar.update(task, completed=done))
@@ -82,7 +83,7 @@ def search(
 ) -> None:
     """Show the suppressions of an address, lifted ones too. The ledger records who looked, and not the address."""
     text = sys.stdin.readline() if address is None else address
-    services, who = open_for(Right.SUPPRESSIONS)
+    services, who = open_for(Right.SUPPRESSIONS, act=AuditNote(AuditAction.SEARCH, "suppressions"))
     _print(suppressions.find(services, text, who), as_json)
 
 
@@ -93,7 +94,7 @@ def lift(
     as_json: Json = False,
 ) -> None:
     """Lift one suppression. It permits nothing by itself: the person's own opt-out stays in force."""
-    services, who = open_for(Right.SUPPRESSIONS)
+    services, who = open_for(Right.SUPPRESSIONS, act=AuditNote(AuditAction.LIFT, "suppression", str(number), reason=reason))
     record = suppressions.lift(services, number, who, reason)
     if record is None:
         fail(f"there is no suppression {number}", REFUSED)

@@ -13,6 +13,7 @@ from dispatcher.campaigns.tester_sends import TestRequest
 from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.cli.template_data import read_data
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.message import Mode
 from dispatcher.domain.principal import Right
 from dispatcher.domain.recipient import LANGUAGES
@@ -33,7 +34,7 @@ def send_test(
     as_json: Json = False,
 ) -> None:
     """Send a template as it now is to a tester, marked as a test. No approval is needed, and nothing is counted."""
-    services, who = open_for(Right.TEMPLATES, Right.CAMPAIGNS)
+    services, who = open_for(Right.TEMPLATES, Right.CAMPAIGNS, act=AuditNote(AuditAction.TEST, "template", name))
     tester = tester_sends.tester_of(services, to)
     template = template_approval.template_version(services, name).template
     chosen = next((each for each in LANGUAGES if each == (language or tester.language)), None)

@@ -15,11 +15,12 @@ from dispatcher.campaigns import template_approval
 from dispatcher.campaigns.template_approval import TemplateVersion
 from dispatcher.campaigns.whatsapp_templates import unapproved_texts
 from dispatcher.cli import template_drafts, template_history, template_tests, template_workbench
-from dispatcher.cli.identity import acting, open_for
+from dispatcher.cli.identity import acting, noted, open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows, show_left_out
 from dispatcher.cli.template_data import read_data
 from dispatcher.content.lint.findings import LintFinding, Severity, lint_rule
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.message import Mode
 from dispatcher.domain.principal import Right
 from dispatcher.domain.recipient import LANGUAGES
@@ -187,7 +188,7 @@ def approve(name: Name, digest: Digest = None, comment: Comment = "", as_json: J
 
     The author does not approve. Where the policy asks for two people, the first approval waits for that of somebody else.
     """
-    services, who = open_for(Right.TEMPLATES)
+    services, who = open_for(Right.TEMPLATES, act=AuditNote(AuditAction.APPROVE, "template", name, reason=comment))
     _show_approval(name, template_approval.set_approval(services, name, True, who, digest, comment), as_json)
 
 
@@ -199,6 +200,7 @@ def withdraw(name: Name, digest: Digest = None, comment: Comment = "", as_json: 
     """
     services = bootstrap.services(on_faults=show_left_out)
     who = acting(services, Right.TEMPLATES)
+    noted(services, AuditNote(AuditAction.WITHDRAW, "template", name, reason=comment))
     _show_approval(name, template_approval.set_approval(services, name, False, who, digest, comment), as_json)
 
 

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher.cli.identity import signed_in_principal
+from dispatcher.cli.identity import origin, signed_in_principal
 from dispatcher.cli.output import Json, account, err, out, pairs, print_json, rows
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import ROLE_RIGHTS, USER_PREFIX, Principal, Role
-from dispatcher.identity import users
+from dispatcher.identity import audit, users
 from dispatcher.identity.users import NewUser, UserRow
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
@@ -23,8 +24,15 @@ Entities = Annotated[
 ]
 
 
-def _manager(services: Services) -> Principal:
-    return users.require_manager(services, signed_in_principal(services), account())
+def _manager(services: Services, action: AuditAction, user: str = "", **detail: Any) -> Principal:
+    """Who manages people; the audit log gets what is done."""
+    manager = users.require_manager(services, signed_in_principal(services), account())
+    audit.note(services, manager, origin(), AuditNote(action, "user", users.user_id(user) if user else "", detail=detail))
+    return manager
+
+
+def _given(role: list[Role], entity: list[str] | None) -> dict[str, Any]:
+    return {"roles": sorted(role), "entities": sorted(entity or [])}
 
 
 @app.command()
@@ -42,7 +50,7 @@ def add(
     """
     services = bootstrap.services()
     new = NewUser(user, name, email, frozenset(role), frozenset(entity) if entity else None)
-    password = users.add(services, new, _manager(services))
+    password = users.add(services, new, _manager(services, AuditAction.ADD, user, **_given(role, entity)))
     _print_password(user, password, as_json)
 
 
@@ -58,7 +66,7 @@ def _print_password(user: str, password: str, as_json: bool) -> None:
 def list_(as_json: Json = False) -> None:
     """List the people with their roles and entities."""
     services = bootstrap.services()
-    _manager(services)
+    _manager(services, AuditAction.LOOK)
     documents = [_view(each) for each in users.every(services)]
     if as_json:
         print_json(documents)
@@ -92,28 +100,29 @@ def _print(user: UserRow, as_json: bool) -> None:
 def roles(user: User, role: Roles, entity: Entities = None, as_json: Json = False) -> None:
     """Replace a person's roles and entities. They count at once, also in sessions that are open."""
     services = bootstrap.services()
-    _print(users.set_roles(services, user, frozenset(role), frozenset(entity) if entity else None, _manager(services)), as_json)
+    manager = _manager(services, AuditAction.ROLES, user, **_given(role, entity))
+    _print(users.set_roles(services, user, frozenset(role), frozenset(entity) if entity else None, manager), as_json)
 
 
 @app.command()
 def disable(user: User, as_json: Json = False) -> None:
     """Let a person sign in no more, and end their sessions."""
     services = bootstrap.services()
-    _print(users.set_disabled(services, user, True, _manager(services)), as_json)
+    _print(users.set_disabled(services, user, True, _manager(services, AuditAction.DISABLE, user)), as_json)
 
 
 @app.command()
 def enable(user: User, as_json: Json = False) -> None:
     """Let a disabled person sign in again."""
     services = bootstrap.services()
-    _print(users.set_disabled(services, user, False, _manager(services)), as_json)
+    _print(users.set_disabled(services, user, False, _manager(services, AuditAction.ENABLE, user)), as_json)
 
 
 @app.command()
 def password(user: User, as_json: Json = False) -> None:
     """Give a person a new password for the next sign-in, where it has to be changed. Ends their sessions."""
     services = bootstrap.services()
-    _manager(services)
+    _manager(services, AuditAction.PASSWORD, user)
     _print_password(user, users.reset_password(services, user), as_json)
 
 
@@ -125,7 +134,7 @@ def totp(
 ) -> None:
     """Give a person a second factor: a link for an app with one-time codes, and recovery codes. Both are shown once."""
     services = bootstrap.services()
-    _manager(services)
+    _manager(services, AuditAction.SECOND_FACTOR, user)
     if remove:
         users.remove_totp(services, user)
         _print(users.find(services, user), as_json)

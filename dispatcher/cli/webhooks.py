@@ -8,6 +8,7 @@ import typer
 
 from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.events import event_endpoints
 from dispatcher.events.event_endpoints import EndpointStatus
@@ -44,7 +45,7 @@ def add(
 ) -> None:
     """Add an endpoint, and print its secret."""
     values = {"id": endpoint_id, "url": url, "batch_max": batch, "after": after, **_lists(types, entities, campaigns)}
-    services, who = open_for(Right.WEBHOOKS)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.ADD, "webhook", endpoint_id))
     status = event_endpoints.add(services, event_endpoints.parse_form(values), who)
     secret = event_endpoints.secret(services, endpoint_id)
     if as_json:
@@ -71,7 +72,7 @@ def change(
     """Change an endpoint; what is not named stays. A list that is given replaces the old one; an empty text empties it."""
     lists = {name: [each for each in value if each] for name, value in _lists(types, entities, campaigns).items()}
     form = event_endpoints.parse_change({"url": url, "batch_max": batch, **lists})
-    services, who = open_for(Right.WEBHOOKS)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.CHANGE, "webhook", endpoint_id))
     _print(event_endpoints.change(services, endpoint_id, form, who), as_json)
 
 
@@ -146,7 +147,7 @@ def rotate(
     as_json: Json = False,
 ) -> None:
     """Make a new secret, and print it. The old one signs too for 24 hours."""
-    services, who = open_for(Right.WEBHOOKS)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.ROTATE, "webhook", endpoint_id))
     text = event_endpoints.rotate(services, endpoint_id, who, now)
     if as_json:
         print_json({"id": endpoint_id, "secret": text})
@@ -157,21 +158,21 @@ def rotate(
 @app.command()
 def disable(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Stop deliveries. The endpoint keeps its place in the stream."""
-    services, who = open_for(Right.WEBHOOKS)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.DISABLE, "webhook", endpoint_id))
     _print(event_endpoints.disable(services, endpoint_id, who), as_json)
 
 
 @app.command()
 def enable(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Start deliveries where they stopped; of an endpoint that is failing, try again at once."""
-    services, who = open_for(Right.WEBHOOKS)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.ENABLE, "webhook", endpoint_id))
     _print(event_endpoints.enable(services, endpoint_id, who), as_json)
 
 
 @app.command()
 def remove(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Delete an endpoint and its dead list."""
-    services, who = open_for(Right.WEBHOOKS)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.REMOVE, "webhook", endpoint_id))
     event_endpoints.remove(services, endpoint_id, who)
     if as_json:
         print_json({"id": endpoint_id, "removed": True})
@@ -198,7 +199,7 @@ def skip(
     as_json: Json = False,
 ) -> None:
     """Move past the delivery that is failing, and go on with the next one. What is skipped is on the dead list."""
-    services, who = open_for(Right.WEBHOOKS)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.SKIP, "webhook", endpoint_id, reason=reason))
     _print(event_endpoints.skip(services, endpoint_id, who, reason), as_json)
 
 
@@ -223,7 +224,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Deliver again: events by number, a range of the dead list, or (without options) the whole dead list."""
-    services, who = open_for(Right.WEBHOOKS)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.REPLAY, "webhook", endpoint_id))
     if (first is None) != (last is None) or (first is not None and number is not None):
         fail("give --from and --to, or --dead, or none of them", BAD_INPUT)
     if first is not None and last is not None:

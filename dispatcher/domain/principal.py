@@ -118,7 +118,7 @@ def service(name: str, rights: Iterable[Right]) -> Principal:
     return Principal(f"{KEY_PREFIX}{name}", name, PrincipalKind.SERVICE, rights=named.union(*implied))
 
 
-def account(name: str) -> Principal:
+def account_principal(name: str) -> Principal:
     """The principal of an account of the operating system, for an installation in which nobody signs in yet."""
     return Principal(f"{ACCOUNT_PREFIX}{name or 'unknown'}", name, PrincipalKind.SERVICE, rights=frozenset(Right))
 

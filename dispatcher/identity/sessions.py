@@ -13,13 +13,14 @@ from ipaddress import IPv6Address, ip_address
 import structlog
 
 from dispatcher.consent.link_tokens import BadToken, unseal
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.derived_keys import derive
 from dispatcher.domain.errors import NotAllowed, SignInNeeded
 from dispatcher.domain.principal import Principal, Right, require
 from dispatcher.identity.passwords import is_password, recovery_hashes, totp_step
 from dispatcher.identity.users import TOTP_PURPOSE, principal_of, user_id
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.identity import sessions, sign_in_failures, users
+from dispatcher.ledger.identity import audit_log, sessions, sign_in_failures, users
 from dispatcher.ledger.identity.sessions import SessionRow
 from dispatcher.ledger.identity.sign_in_failures import FREE_FAILURES, WAIT_SECONDS_MAX
 from dispatcher.ledger.maintenance import alerts
@@ -80,11 +81,16 @@ def sign_in(services: Services, given: Credentials, origin: Origin) -> bytes | N
 
 
 def start(services: Services, user: str, origin: Origin) -> bytes:
-    """The id of a new session of this person."""
+    """The id of a new session of this person, which the audit log records."""
     session_id, now = secrets.token_bytes(ID_BYTES), services.clock()
     ends_at = now + timedelta(seconds=SESSION_SECONDS)
     row = SessionRow(hash_of(session_id), user, origin.place, origin.address, now, now, now, ends_at)
     with lend(services.pool) as connection:
+        found = users.find(connection, user)
+        if found is not None:
+            note = AuditNote(AuditAction.SIGN_IN, "session")
+            entry = audit_log.row_of(note, principal_of(found), (origin.place, origin.address), now)
+            audit_log.append(connection, services.secret, entry)
         sessions.start(connection, row)
     return session_id
 

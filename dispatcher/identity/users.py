@@ -10,7 +10,7 @@ from datetime import datetime
 from dispatcher.consent.link_tokens import seal
 from dispatcher.domain.derived_keys import KeyRing, derive
 from dispatcher.domain.errors import NotAllowed, SignInNeeded
-from dispatcher.domain.principal import USER_PREFIX, Principal, Right, Role, account, person, require
+from dispatcher.domain.principal import USER_PREFIX, Principal, Right, Role, account_principal, person, require
 from dispatcher.identity.passwords import (
     hash_password,
     is_password,
@@ -78,7 +78,7 @@ def shell_principal(services: Services, os_account: str) -> Principal:
         local = users.find(connection, LOCAL_ID)
         if users.count_enabled(connection, without=[LOCAL_ID]):
             raise SignInNeeded(f"nobody is signed in: {SIGN_IN}")
-    return principal_of(local) if local is not None and local.disabled_at is None else account(os_account)
+    return principal_of(local) if local is not None and local.disabled_at is None else account_principal(os_account)
 
 
 def require_manager(services: Services, principal: Principal | None, os_account: str) -> Principal:
@@ -88,7 +88,7 @@ def require_manager(services: Services, principal: Principal | None, os_account:
         with lend(services.pool) as connection:
             if users.count_enabled(connection, Role.ADMIN.value, without=[LOCAL_ID]):
                 raise SignInNeeded(f"an administrator manages people: {SIGN_IN}")
-        return account(os_account)
+        return account_principal(os_account)
     require(principal, Right.USERS)
     return principal
 

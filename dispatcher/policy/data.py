@@ -145,6 +145,7 @@ class RetentionPeriods:
     events: RetentionPeriod
     uploads: RetentionPeriod
     event_files: RetentionPeriod
+    audit: RetentionPeriod
 
 
 @dataclass(frozen=True, slots=True)

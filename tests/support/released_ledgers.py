@@ -35,6 +35,7 @@ RELEASED = {
     "0026_line_uploads.py": "6d77fb2cb71c36666af9fdf2a6839df1c84398f20c21f752f4a323a41592098f",
     "0027_line_upload_hashes.py": "1aa50b154b81f8a6b64cccab5caf952d4aee46067b58988cc51392810694530d",
     "0029_identity.py": "38ccaaa58c590e9bafbc27c9b83dcc803990375d2b69f4e709612d350811545d",
+    "0030_audit_log.py": "212ef503db09535d6d8562f1f7c6795d1a40f634ae3d6ce0db0f152a2ac31898",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A

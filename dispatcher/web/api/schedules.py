@@ -5,11 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 
 from dispatcher.campaigns import schedules
 from dispatcher.campaigns.schedules import ScheduleAction
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.intake.schedule import ScheduleForm
+from dispatcher.web import auditing
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api.schemas.schedules import ScheduleBody, ScheduleList
@@ -38,13 +40,17 @@ def list_schedules(services: ServicesDependency) -> dict[str, Any]:
     responses=problem_responses(409, 422),
     openapi_extra=body(ScheduleForm, "Schedule"),
 )
-def add_schedule(caller: CampaignsKey, form: JsonObject, services: ServicesDependency, response: Response) -> dict[str, Any]:
+def add_schedule(
+    caller: CampaignsKey, request: Request, form: JsonObject, services: ServicesDependency, response: Response
+) -> dict[str, Any]:
     """Add a recurring campaign: a cron expression in a time zone, and a campaign whose audience describes an upload.
 
     Each run is a campaign of its own. The same definition again gets the same answer; another one under this id, 409. Where the
     policy wants it, the definition waits for approval by another key than the one that submitted it.
     """
-    status = schedules.add(services, schedules.parse(services, form), caller.name)
+    schedule = schedules.parse(services, form)
+    auditing.note(request, AuditNote(AuditAction.ADD, "schedule", schedule.form.id))
+    status = schedules.add(services, schedule, caller.name)
     response.headers["Location"] = f"/v1/schedules/{status.schedule.id}"
     return schedule_view(status)
 

@@ -9,12 +9,14 @@ from typing import Annotated
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.identity import sessions, users
 from dispatcher.identity.passwords import LENGTH_MIN
 from dispatcher.identity.sessions import WAIT_SECONDS_MAX, Credentials, TooManyFailures
 from dispatcher.intake.errors import BadInput
 from dispatcher.runtime.services import Services
+from dispatcher.web import auditing
 from dispatcher.web.console import session
 from dispatcher.web.console.login import (
     TOO_MANY,
@@ -75,6 +77,7 @@ def _password_page(operator: ConsoleSession, wrong: str) -> str:
 @router.post("/password")
 def change_password(
     operator: SessionDependency,
+    request: Request,
     services: ServicesDependency,
     old: Text = "",
     new: Text = "",
@@ -83,6 +86,8 @@ def change_password(
 ) -> Response:
     """Change one's own password. All other sessions end."""
     check_form_token(operator, form_token)
+    auditing.begin(request, operator.principal)
+    auditing.note(request, AuditNote(AuditAction.PASSWORD, "user", operator.principal.id))
     wrong = "" if new == again else "The two new passwords differ."
     if not wrong:
         try:
@@ -90,6 +95,7 @@ def change_password(
         except BadInput as error:
             wrong = "; ".join(f"{fault.field}: {fault.message}" for fault in error.faults)
     if wrong:
+        auditing.refused(request)
         return HTMLResponse(_password_page(operator, wrong), HTTPStatus.UNPROCESSABLE_ENTITY)
     return RedirectResponse("/console", HTTPStatus.SEE_OTHER)
 

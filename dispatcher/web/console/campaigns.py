@@ -11,7 +11,7 @@ from shutil import copyfileobj
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, HTTPException, Response, UploadFile
+from fastapi import APIRouter, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dispatcher.campaigns import actions, overview, row_addition, scheduler
@@ -21,6 +21,7 @@ from dispatcher.domain.principal import Right, require
 from dispatcher.intake.audience import read_audience
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
+from dispatcher.web import auditing
 from dispatcher.web.console.login import Operator, check_form_token, confirm_first
 from dispatcher.web.console.overview import refresh_seconds
 from dispatcher.web.console.session import ConsoleSession
@@ -49,6 +50,7 @@ def campaign_page(operator: Operator, campaign_id: str, services: ServicesDepend
 @router.post("/{campaign_id}/rows")
 def add_rows(
     operator: Operator,
+    request: Request,
     campaign_id: str,
     services: ServicesDependency,
     file: Annotated[UploadFile | None, File()] = None,
@@ -60,11 +62,13 @@ def add_rows(
     try:
         result = _add(services, _valid_id(campaign_id), file, operator.principal.id)
     except BadInput as error:
+        auditing.refused(request)
         messages = [str(fault) for fault in error.faults[:ERRORS_SHOWN]]
         return HTMLResponse(_page(operator, campaign_id, services, True, messages), HTTPStatus.UNPROCESSABLE_ENTITY)
     if result is None:
         raise _not_found()
     if result.refusal is not None:
+        auditing.refused(request)
         return HTMLResponse(_page(operator, campaign_id, services, True, [result.refusal]), HTTPStatus.CONFLICT)
     return RedirectResponse(f"/console/campaigns/{campaign_id}", HTTPStatus.SEE_OTHER)
 
@@ -104,6 +108,7 @@ def _page(operator: ConsoleSession, campaign_id: str, services: Services, still:
 @router.post("/{campaign_id}/{action}")
 def act_on_campaign(
     operator: Operator,
+    request: Request,
     campaign_id: str,
     action: CampaignAction,
     services: ServicesDependency,
@@ -118,6 +123,8 @@ def act_on_campaign(
     result = actions.apply(services, campaign_id, action, operator.principal.id)
     if result is None:
         raise _not_found()
+    if result.refusal is not None:
+        auditing.refused(request)
     publish_or_defer(broker.publish, scheduler.due_chunks(services))
     return RedirectResponse(f"/console/campaigns/{result.campaign.id}", HTTPStatus.SEE_OTHER)
 

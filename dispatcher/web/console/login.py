@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import quote
@@ -11,10 +11,12 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right, require
 from dispatcher.identity import sessions
 from dispatcher.identity.sessions import SESSION_SECONDS, WAIT_SECONDS_MAX, Credentials, TooManyFailures
 from dispatcher.runtime.services import Services
+from dispatcher.web import auditing
 from dispatcher.web.console import session
 from dispatcher.web.console.session import BROWSER_COOKIE, BROWSER_SECONDS, COOKIE, ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
@@ -39,12 +41,20 @@ def _session(request: Request, services: ServicesDependency) -> ConsoleSession:
 SessionDependency = Annotated[ConsoleSession, Depends(_session)]
 
 
-def _operator(found: SessionDependency) -> ConsoleSession:
-    """A session that may see the console. Somebody with a password from another person has to change it first."""
+def _operator(found: SessionDependency, request: Request) -> Iterator[ConsoleSession]:
+    """A session that may see the console. Somebody with a password from another person has to change it first.
+
+    The call is recorded in the audit log, and again where it is refused later.
+    """
     if found.signed_in.must_change:
         raise HTTPException(HTTPStatus.SEE_OTHER, "change your password first", {"Location": PASSWORD_PAGE})
     require(found.principal, Right.CONSOLE)
-    return found
+    auditing.begin(request, found.principal)
+    try:
+        yield found
+    except Exception:
+        auditing.refused(request)
+        raise
 
 
 Operator = Annotated[ConsoleSession, Depends(_operator)]
@@ -126,9 +136,11 @@ def signed_in(services: Services, cookies: tuple[str, str], to: str) -> Response
 
 
 @router.post("/logout")
-def logout(operator: SessionDependency, services: ServicesDependency, form_token: FormToken = "") -> Response:
+def logout(operator: SessionDependency, request: Request, services: ServicesDependency, form_token: FormToken = "") -> Response:
     """End the session, also for a copy of its cookie."""
     check_form_token(operator, form_token)
+    auditing.begin(request, operator.principal)
+    auditing.note(request, AuditNote(AuditAction.SIGN_OUT, "session"))
     sessions.end(services, operator.signed_in.id)
     answer = RedirectResponse("/console/login", HTTPStatus.SEE_OTHER)
     answer.delete_cookie(COOKIE, path="/console")

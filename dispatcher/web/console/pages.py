@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from dispatcher.web.console import (
     account,
+    audit,
     campaigns,
     event_endpoints,
     inbound_messages,
@@ -21,6 +22,6 @@ from dispatcher.web.console import (
 router = APIRouter(include_in_schema=False)
 for group in (
     *(login, account, overview, search, campaigns, messages),
-    *(inbound_messages, unresolved, refused_jobs, templates, event_endpoints),
+    *(inbound_messages, unresolved, refused_jobs, templates, event_endpoints, audit),
 ):
     router.include_router(group.router, prefix="/console")
