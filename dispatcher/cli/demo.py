@@ -126,7 +126,7 @@ def _locked(home: Path) -> Iterator[None]:
 def _prepare_environment(home: Path, recipients: int) -> None:
     """Set the environment: sandbox providers even where real credentials are set, and no quiet hours, because it may be night."""
     prefixes = (prefix for plugin in plugins().values() for prefix in plugin.variable_prefixes)
-    real = (*prefixes, "DISPATCHER_PROVIDER_", "DISPATCHER_FAILOVER_", "DISPATCHER_API_KEYS")
+    real = (*prefixes, "DISPATCHER_PROVIDER_", "DISPATCHER_FAILOVER_", "DISPATCHER_API_KEY")
     for name in [name for name in os.environ if name.startswith(real)]:
         del os.environ[name]
     policy = home / "policy.toml"

@@ -19,8 +19,6 @@ from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.web.api_keys import read_keys
 
-KEY_VARIABLE = "DISPATCHER_API_KEY"
-
 
 def open_for(*rights: Right, act: AuditNote | None = None) -> tuple[Services, str]:
     """The services, and the id of who acts, who needs one of these rights; the audit log gets `act`.
@@ -64,11 +62,11 @@ def current(services: Services) -> Principal:
 
 def signed_in_principal(services: Services) -> Principal | None:
     """The service account of the environment, or the person who is signed in; None without either. Raises `SignInNeeded`."""
-    key = os.environ.get(KEY_VARIABLE, "").strip()
+    key = bootstrap.settings().api_key
     if key:
         found = read_keys(bootstrap.settings().api_keys).find(key)
         if found is None:
-            raise SignInNeeded(f"{KEY_VARIABLE}: this key is not in the file that DISPATCHER_API_KEYS names")
+            raise SignInNeeded("DISPATCHER_API_KEY: this key is not in the file that DISPATCHER_API_KEYS names")
         return found.principal
     session = resume(services)
     if session is None:

@@ -22,7 +22,7 @@ class PrincipalKind(StrEnum):
 
 
 class Right(StrEnum):
-    """What somebody may do: by a role, or by the entry of an API key."""
+    """What somebody may do, by a role or by the entry of an API key: see `RIGHT_MEANINGS`."""
 
     CAMPAIGNS = "campaigns"
     MESSAGES = "messages"
@@ -43,6 +43,29 @@ class Right(StrEnum):
     POLICY = "policy"  # put another policy in force
     USERS = "users"  # add people, change their roles, end their sessions
     AUDIT = "audit"  # read the audit log
+
+
+RIGHT_MEANINGS: Mapping[Right, str] = {
+    Right.CAMPAIGNS: "submit and edit campaigns and recurring campaigns, upload audiences, send tests of templates",
+    Right.MESSAGES: "send single messages and cancel them; read messages by API",
+    Right.RECIPIENTS: "import, add and read recipients",
+    Right.PREFERENCES: "read and change customers' choices",
+    Right.SUPPRESSIONS: "import, search, lift and export suppressions",
+    Right.TEMPLATES: "approve templates, and withdraw approvals",
+    Right.EVENTS: "read the feed of events",
+    Right.WEBHOOKS: "manage the endpoints that events are delivered to",
+    Right.CONSOLE: "see the console's pages without personal data; an API key with it opens nothing",
+    Right.METRICS: "read `/metrics`, where `DISPATCHER_METRICS_ACCESS` is `key`",
+    Right.PAUSE: "pause, resume and cancel campaigns and recurring campaigns",
+    Right.RELEASE: "release campaigns, and approve recurring campaigns, of somebody else",
+    Right.PEOPLE: "look at single customers and their messages in the console",
+    Right.INBOUND: "read, answer and close inbound messages",
+    Right.OPERATE: "settle unresolved messages, replay dead ones, close refused jobs",
+    Right.ERASE: "erase recipients",
+    Right.POLICY: "put another policy in force",
+    Right.USERS: "add people, change their roles, end their sessions",
+    Right.AUDIT: "read the audit log",
+}
 
 
 class Role(StrEnum):

@@ -59,6 +59,7 @@ class Settings:
     policy: Path | None  # None: the shipped one
     public_url: str
     secret_key: str = field(repr=False)  # or several, newest first, with commas between them
+    api_key: str = field(repr=False)
     api_keys: Path | None
     providers: Mapping[Channel, str]
     seconds: Mapping[Channel, SecondProvider]
@@ -141,6 +142,7 @@ def _settings(read: EnvironmentReader) -> Settings:
         policy=read.file("DISPATCHER_POLICY", about="your policy; without it the shipped `policy.toml`"),
         public_url=public_url,
         secret_key=secret_key,
+        api_key=read.text("DISPATCHER_API_KEY", about="the key of a service account: commands act as this account"),
         api_keys=read.file(
             "DISPATCHER_API_KEYS", about="file of hashed API keys with names and rights; without it the API answers nobody"
         ),

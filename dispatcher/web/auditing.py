@@ -50,8 +50,6 @@ API_CALLS: Calls = {
     ("POST", "/v1/suppressions/search"): AuditedCall("suppressions", AuditAction.SEARCH),
     ("POST", "/v1/suppressions/import"): AuditedCall("suppressions", AuditAction.IMPORT),
     ("POST", "/v1/suppressions/{number}/lift"): AuditedCall("suppression", AuditAction.LIFT, "number"),
-    ("POST", "/v1/templates/{name}/approve"): AuditedCall("template", AuditAction.APPROVE, "name"),
-    ("POST", "/v1/templates/{name}/withdraw"): AuditedCall("template", AuditAction.WITHDRAW, "name"),
     ("POST", "/v1/templates/{name}/{action}"): AuditedCall("template", None, "name"),
     ("POST", "/v1/templates/{name}/test"): AuditedCall("template", AuditAction.TEST, "name"),
     ("PATCH", "/v1/webhooks/{endpoint_id}"): AuditedCall("webhook", AuditAction.CHANGE, "endpoint_id"),
