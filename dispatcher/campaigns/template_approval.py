@@ -11,6 +11,7 @@ from dispatcher.content import Catalog, Template, texts_to_write
 from dispatcher.delivery.approval_check import DIGEST_SHOWN, not_approved_text, unapproved
 from dispatcher.domain.message import Kind
 from dispatcher.domain.person_names import is_same_name
+from dispatcher.domain.principal import is_same_principal
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.campaigns import lifecycle, template_approvals
@@ -137,7 +138,7 @@ def blocking_findings(policy: Policy, template: Template) -> Iterator[InputError
 def _record(services: Services, version: TemplateVersion, approved: bool, actor: str, comment: str) -> TemplateVersion:
     """Record an approval or a withdrawal, with all that follows from it."""
     template, first, name, now = version.template, version.first, version.template.name, services.clock()
-    if approved and needs_two(template, services.policy) and (first is None or first.actor == actor):
+    if approved and needs_two(template, services.policy) and (first is None or is_same_principal(first.actor, actor)):
         first = first or FirstApproval(name, template.digest, actor, comment, now)
         with lend(services.pool) as connection, connection.transaction():
             store_sources(connection, [template])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dispatcher.domain.errors import NotAllowed
+from dispatcher.domain.person_names import is_same_name
 
 USER_PREFIX, KEY_PREFIX, ACCOUNT_PREFIX = "user:", "api:", "os:"
 
@@ -144,6 +145,22 @@ def service(name: str, rights: Iterable[Right]) -> Principal:
 def account_principal(name: str) -> Principal:
     """The principal of an account of the operating system, for an installation in which nobody signs in yet."""
     return Principal(f"{ACCOUNT_PREFIX}{name or 'unknown'}", name, PrincipalKind.SERVICE, rights=frozenset(Right))
+
+
+def is_same_principal(one: str, other: str) -> bool:
+    """Whether two ids of principals are those of one person or service, for four eyes.
+
+    The ledger also has ids without a kind: names of API keys, and what people called themselves before there were users. Such a
+    name counts as the same as an id that ends with it, so that nobody is two people by that.
+    """
+    if one == other:
+        return True
+    return not (is_full_id(one) and is_full_id(other)) and is_same_name(one.rpartition(":")[2], other.rpartition(":")[2])
+
+
+def is_full_id(text: str) -> bool:
+    """Whether an id says of which kind it is."""
+    return text.startswith((USER_PREFIX, KEY_PREFIX, ACCOUNT_PREFIX))
 
 
 def require(principal: Principal, right: Right, entity: str | None = None) -> None:

@@ -115,6 +115,8 @@ def test_the_console_records_acts_looks_and_refusals(services: Services, client:
         ("user:jana", "look", "message 202611-1-0-0", "begun"),
     ]
     assert noted(services, AuditFilter(recipient="anna")) == [("user:jana", "look", "message 202611-1-0-0", "begun")]
+    shown = client.get("/console/campaigns/spring").text.partition("Who did what")[2]
+    assert "release: refused" in shown
     page = client.get("/console/audit?who=user:jana&action=pause").text
     assert "campaign" in page
     assert "user:jana" in page

@@ -196,7 +196,7 @@ def test_a_regulated_topic_needs_two_people(author: Author) -> None:
     author.services = replace(author.services, policy=replace(author.services.policy, second_approver_topics=TWO_PEOPLE))
     first = author.approve("Bart", comment="checked with legal")
     assert (first.status, first.approval) == (ApprovalStatus.WAITING, None)
-    assert author.approve(" bart ").status is ApprovalStatus.WAITING  # the same person
+    assert author.approve(" Bart ").status is ApprovalStatus.WAITING  # the same person
     with pytest.raises(BadInput, match="makers wrote loan_offer"):
         author.approve("The program's makers")
     with pytest.raises(BadInput, match="is not approved"):

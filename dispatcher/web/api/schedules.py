@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 from dispatcher.campaigns import schedules
 from dispatcher.campaigns.schedules import ScheduleAction
 from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.principal import is_same_principal
 from dispatcher.intake.schedule import ScheduleForm
 from dispatcher.web import auditing
 from dispatcher.web.api.authorization import needs
@@ -69,6 +70,6 @@ def act_on_schedule(caller: CampaignsKey, schedule_id: ScheduleId, action: Actio
     Runs that fall into a pause do not take place. Campaigns that have started go on.
     """
     submitted_by = schedules.status(services, schedule_id).schedule.submitted_by
-    if action is not ScheduleAction.APPROVE and submitted_by.strip().casefold() != caller.name.strip().casefold():
+    if action is not ScheduleAction.APPROVE and not is_same_principal(submitted_by, caller.name):
         raise HTTPException(HTTPStatus.FORBIDDEN, f"it was submitted by {submitted_by}, who alone can do this")
     return schedule_view(schedules.act(services, schedule_id, action, caller.name))

@@ -18,6 +18,8 @@ from dispatcher.campaigns import actions, overview, row_addition, scheduler
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.row_addition import AddedRows, RowSource
 from dispatcher.domain.principal import Right, require
+from dispatcher.identity import audit
+from dispatcher.identity.audit import AuditFilter
 from dispatcher.intake.audience import read_audience
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
@@ -32,6 +34,7 @@ from dispatcher.web.serializers.campaigns import messages_per_second
 router = APIRouter(prefix="/campaigns", default_response_class=HTMLResponse)
 
 ERRORS_SHOWN = 20
+ACTS_SHOWN = 20
 ACTION_RIGHTS = {
     CampaignAction.RELEASE: Right.RELEASE,
     CampaignAction.PAUSE: Right.PAUSE,
@@ -102,6 +105,7 @@ def _page(operator: ConsoleSession, campaign_id: str, services: Services, still:
         per_second=messages_per_second(found.campaign, found.balance, services.clock()),
         refresh_seconds=refresh_seconds(still, [found.campaign]),
         messages=messages,
+        acts=audit.page(services, AuditFilter(object_type="campaign", object_id=campaign_id), None, ACTS_SHOWN),
     )
 
 
