@@ -19,7 +19,7 @@ from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.cli.broker import start_due
 from dispatcher.cli.identity import acting, noted
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
-from dispatcher.domain.audit import AuditAction, AuditNote, Outcome
+from dispatcher.domain.audit import AuditAction, AuditNote, AuditOutcome
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import State
@@ -238,7 +238,7 @@ def _act(campaign_id: str, action: CampaignAction, as_json: bool) -> None:
     noted(services, act)
     result = actions.apply(services, campaign_id, action, who) or _unknown(campaign_id)
     if result.refusal is not None:
-        noted(services, replace(act, outcome=Outcome.REFUSED))
+        noted(services, replace(act, outcome=AuditOutcome.REFUSED))
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
     if action in (CampaignAction.RESUME, CampaignAction.RELEASE):
         start_due(services)

@@ -1366,7 +1366,6 @@ ListAuditOptions = TypedDict(
         "limit": NotRequired["int"],
         "principal": NotRequired["str | None"],
         "action": NotRequired["AuditAction | None"],
-        "object_type": NotRequired["str | None"],
         "object_id": NotRequired["str | None"],
         "recipient": NotRequired["str | None"],
         "since": NotRequired["str | None"],

@@ -46,7 +46,7 @@ class AuditAction(StrEnum):
     SECOND_FACTOR = "second_factor"
 
 
-class Outcome(StrEnum):
+class AuditOutcome(StrEnum):
     """An act is recorded before it happens; where it is refused, a second row says so."""
 
     BEGUN = "begun"
@@ -63,5 +63,5 @@ class AuditNote:
     recipient: str | None = None
     entity: str | None = None
     reason: str = ""
-    outcome: Outcome = Outcome.BEGUN
+    outcome: AuditOutcome = AuditOutcome.BEGUN
     detail: Mapping[str, Any] = field(default_factory=dict)

@@ -69,6 +69,7 @@ class SignedIn:
 
     principal: Principal
     must_change: bool
+    has_password: bool  # or else signs in with the identity provider
     confirmed_at: datetime
     id: bytes = field(repr=False)
 
@@ -80,11 +81,13 @@ def sign_in(services: Services, given: Credentials, origin: Origin) -> bytes | N
     return start(services, user_id(given.name), origin)
 
 
-def start(services: Services, user: str, origin: Origin) -> bytes:
-    """The id of a new session of this person, which the audit log records."""
+def start(services: Services, user: str, origin: Origin, confirmed_at: datetime | None = None) -> bytes:
+    """The id of a new session of this person, which the audit log records. `confirmed_at`: when the person proved who it is, if not
+    now.
+    """
     session_id, now = secrets.token_bytes(ID_BYTES), services.clock()
     ends_at = now + timedelta(seconds=SESSION_SECONDS)
-    row = SessionRow(hash_of(session_id), user, origin.place, origin.address, now, now, now, ends_at)
+    row = SessionRow(hash_of(session_id), user, origin.place, origin.address, now, now, confirmed_at or now, ends_at)
     with lend(services.pool) as connection:
         found = users.find(connection, user)
         if found is not None:
@@ -116,7 +119,7 @@ def resume(services: Services, session_id: bytes, place: str) -> SignedIn | None
         user = users.find(connection, row.user_id) if row is not None and row.place == place else None
     if row is None or user is None:
         return None
-    return SignedIn(principal_of(user), user.must_change, row.confirmed_at, session_id)
+    return SignedIn(principal_of(user), user.must_change, user.password_hash is not None, row.confirmed_at, session_id)
 
 
 def is_recent(services: Services, session: SignedIn) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,7 +32,6 @@ __all__ = ["UserRow"]
 TOTP_PURPOSE = "totp"
 LOCAL_ID = f"{USER_PREFIX}local"  # of `dispatcher up` and `demo` on one machine
 SIGN_IN = "sign in with `dispatcher login`, or set DISPATCHER_API_KEY to the key of a service account"
-_ID = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ def add(services: Services, new: NewUser, by: Principal) -> str:
 
 def _check(services: Services, new: NewUser) -> None:
     errors = []
-    if not _ID.fullmatch(user_id(new.id).removeprefix(USER_PREFIX)) or user_id(new.id) == LOCAL_ID:
+    if not users.is_id(user_id(new.id)) or user_id(new.id) == LOCAL_ID:
         errors.append(InputError("user", 0, "id", 'should be up to 64 small letters, digits, dots, dashes, _ and @; not "local"'))
     if not new.name.strip():
         errors.append(InputError("user", 0, "name", "should say who it is"))

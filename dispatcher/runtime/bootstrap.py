@@ -219,6 +219,7 @@ def services(
         webhook_hosts=config.webhook_hosts,
         kafka=config.kafka,
         event_files=config.event_files,
+        oidc=config.oidc,
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,
         sleep=time.sleep,

@@ -15,6 +15,7 @@ from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Pool
 from dispatcher.policy import Policy
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings
+from dispatcher.runtime.oidc_settings import OidcSettings
 from dispatcher.runtime.template_folder import TemplateFolder
 from dispatcher.runtime.template_versions import TemplateVersions
 
@@ -91,6 +92,7 @@ class Services:
     monotonic_clock: MonotonicClock = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
     webhook_hosts: frozenset[str] = frozenset()  # hosts of event endpoints that may be private or http
     kafka: KafkaSettings | None = None  # events are delivered to it, too
+    oidc: OidcSettings | None = None  # people sign in with it, too
     event_files: EventFileSettings | None = None  # events are written to files, too
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)
     upload_limits: UploadLimits = field(default_factory=UploadLimits)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fastapi import Request
 
 from dispatcher.delivery.messages import Message
-from dispatcher.domain.audit import AuditAction, AuditNote, Outcome
+from dispatcher.domain.audit import AuditAction, AuditNote, AuditOutcome
 from dispatcher.domain.principal import Principal
 from dispatcher.identity import audit
 from dispatcher.identity.sessions import CONSOLE, Origin
@@ -139,7 +139,7 @@ def refused(request: Request) -> None:
     """Record that a call was refused after it was recorded."""
     act: AuditNote | None = getattr(request.state, "noted", None)
     if act is not None:
-        note(request, replace(act, outcome=Outcome.REFUSED))
+        note(request, replace(act, outcome=AuditOutcome.REFUSED))
         request.state.noted = None
 
 

@@ -132,7 +132,7 @@ def test_pages_go_back_without_gaps(services: Services, client: TestClient) -> N
     found: list[int] = []
     cursor: int | None = None
     while True:
-        path = f"/v1/audit?limit=3&object_type=recipient{f'&cursor={cursor}' if cursor is not None else ''}"
+        path = f"/v1/audit?limit=3&principal=user:jana{f'&cursor={cursor}' if cursor is not None else ''}"
         answer = client.get(path).json()
         found += [row["no"] for row in answer["rows"]]
         cursor = answer["next"]

@@ -26,7 +26,7 @@ OWN = "a long word of my own"
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandAnswer:
     """How a command ended."""
 
     code: int
@@ -41,10 +41,10 @@ class Said:
 class Shell:
     """Runs commands in this process; `lines` is their standard input."""
 
-    def __init__(self, call: Callable[..., Said]) -> None:
+    def __init__(self, call: Callable[..., CommandAnswer]) -> None:
         self._call = call
 
-    def __call__(self, *arguments: str, lines: str = "") -> Said:
+    def __call__(self, *arguments: str, lines: str = "") -> CommandAnswer:
         return self._call(*arguments, lines=lines)
 
     def login(self, name: str, *lines: str) -> int:
@@ -77,11 +77,11 @@ def shell(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     for cache in CACHES:
         cache.cache_clear()
 
-    def call(*arguments: str, lines: str) -> Said:
+    def call(*arguments: str, lines: str) -> CommandAnswer:
         monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
         code = run(app, arguments)
         said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return CommandAnswer(code, said.out, said.err)
 
     yield Shell(call)
     for cache in CACHES:

@@ -29,7 +29,7 @@ PASSWORD = "correct horse battery"
 PAGE = {"Accept": "text/html"}
 
 
-class Desk:
+class SignInDesk:
     """A browser, and the program behind it. Jana has a password and all roles."""
 
     def __init__(self, services: Services, clock: Clock, client: TestClient) -> None:
@@ -55,14 +55,14 @@ class Desk:
 
 
 @pytest.fixture
-def desk(database: str) -> Iterator[Desk]:
+def desk(database: str) -> Iterator[SignInDesk]:
     clock = Clock()
     with make_services(database, clock) as services, TestClient(create(services, Broker()), base_url="https://x.example") as client:
         add_user(services, "jana", password=PASSWORD)
-        yield Desk(services, clock, client)
+        yield SignInDesk(services, clock, client)
 
 
-def test_a_password_opens_the_console_in_a_guarded_cookie(desk: Desk) -> None:
+def test_a_password_opens_the_console_in_a_guarded_cookie(desk: SignInDesk) -> None:
     assert [desk.enter(password="wrong").status_code, desk.enter(name="nobody").status_code] == [403, 403]
     assert desk.client.post("/console/login", data={"name": "\0\ud7ff", "password": "\0"}).status_code == 403
     answer = desk.enter(name=" JANA ")
@@ -72,11 +72,11 @@ def test_a_password_opens_the_console_in_a_guarded_cookie(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("to", ["https://e.example", "//e.example", "/console/../v1", "/console//e", "javascript:x", "/console\n"])
-def test_signing_in_leads_nowhere_else(desk: Desk, to: str) -> None:
+def test_signing_in_leads_nowhere_else(desk: SignInDesk, to: str) -> None:
     assert desk.enter(to=to).headers["location"] == "/console"
 
 
-def test_failures_are_slowed_by_address_and_name(desk: Desk) -> None:
+def test_failures_are_slowed_by_address_and_name(desk: SignInDesk) -> None:
     assert [desk.enter(f"guess-{number}").status_code for number in range(7)] == [403] * 5 + [429] * 2
     desk.clock.pass_(61)
     assert desk.enter().status_code == 303
@@ -87,7 +87,7 @@ def test_failures_are_slowed_by_address_and_name(desk: Desk) -> None:
     assert not any("testclient" in text or "jana" in text for (text,) in rows)
 
 
-def test_who_signed_in_before_is_not_locked_out_by_others(desk: Desk) -> None:
+def test_who_signed_in_before_is_not_locked_out_by_others(desk: SignInDesk) -> None:
     desk.enter()
     browser = desk.client.cookies["dispatcher_browser"]
     assert [desk.enter(password="guess").status_code for _ in range(6)] == [403] * 5 + [429]
@@ -96,7 +96,7 @@ def test_who_signed_in_before_is_not_locked_out_by_others(desk: Desk) -> None:
     assert desk.enter(dispatcher_browser="x").status_code == 429
 
 
-def test_a_one_time_code_is_taken_once(desk: Desk) -> None:
+def test_a_one_time_code_is_taken_once(desk: SignInDesk) -> None:
     enrolment = users.enrol_totp(desk.services, "jana")
     code = pyotp.TOTP(enrolment.secret).at(desk.clock.now)
     assert [desk.enter(code=each).status_code for each in ("", "000000", code, code)] == [403, 403, 303, 403]
@@ -109,7 +109,7 @@ def test_a_one_time_code_is_taken_once(desk: Desk) -> None:
     assert not any(secret in text for secret in (enrolment.secret, *enrolment.recovery_codes, PASSWORD))
 
 
-def test_a_session_ends_idle_by_age_by_logout_and_when_disabled(desk: Desk) -> None:
+def test_a_session_ends_idle_by_age_by_logout_and_when_disabled(desk: SignInDesk) -> None:
     desk.enter()
     for _ in range(SESSION_SECONDS // 1500):
         desk.clock.pass_(1500)  # used every 25 minutes
@@ -129,7 +129,7 @@ def test_a_session_ends_idle_by_age_by_logout_and_when_disabled(desk: Desk) -> N
     assert (desk.status(), desk.enter().status_code) == (303, 403)
 
 
-def test_a_given_password_is_changed_at_the_first_sign_in(desk: Desk) -> None:
+def test_a_given_password_is_changed_at_the_first_sign_in(desk: SignInDesk) -> None:
     admin = users.principal_of(users.find(desk.services, "jana"))
     given = users.add(desk.services, NewUser("bart", "Bart", "", frozenset({Role.MARKETER}), None), admin)
     desk.enter("bart", given)
@@ -142,7 +142,7 @@ def test_a_given_password_is_changed_at_the_first_sign_in(desk: Desk) -> None:
     assert [desk.enter("bart", each).status_code for each in (given, PASSWORD)] == [403, 303]
 
 
-def test_sessions_are_listed_and_revoked_by_their_person_or_an_admin(desk: Desk) -> None:
+def test_sessions_are_listed_and_revoked_by_their_person_or_an_admin(desk: SignInDesk) -> None:
     desk.enter()
     first = dict(desk.client.cookies)
     desk.enter()
@@ -166,13 +166,13 @@ def test_sessions_are_listed_and_revoked_by_their_person_or_an_admin(desk: Desk)
 # -- roles and entities ------------------------------------------------------------------------------------------------
 
 
-def add_campaign(desk: Desk) -> None:
+def add_campaign(desk: SignInDesk) -> None:
     rows = [{"recipient": "?"}, {"recipient": "?"}]
     form = {"id": "spring", "entity": "kbc-bank", "template": "loan_offer", "channels": ["email"], "audience": rows}
     submit(desk.services, parse_campaign(form, validation_context(desk.services)))
 
 
-def test_each_page_and_act_needs_its_right_for_the_entity(desk: Desk) -> None:
+def test_each_page_and_act_needs_its_right_for_the_entity(desk: SignInDesk) -> None:
     add_campaign(desk)
     acts = ("/console/campaigns/spring/release", "/console/campaigns/spring/pause", "/console/templates/loan_offer/approve")
     allowed = {Role.MARKETER: [403, 303, 403], Role.AUDITOR: [403, 403, 403], Role.DESK: [403, 403, 403]}
@@ -187,7 +187,7 @@ def test_each_page_and_act_needs_its_right_for_the_entity(desk: Desk) -> None:
     assert "spring" not in desk.client.get("/console").text
 
 
-def test_a_release_needs_a_password_that_was_given_lately(desk: Desk) -> None:
+def test_a_release_needs_a_password_that_was_given_lately(desk: SignInDesk) -> None:
     add_campaign(desk)
     desk.enter()
     desk.clock.pass_(RECENT_SECONDS + 1)
@@ -200,7 +200,7 @@ def test_a_release_needs_a_password_that_was_given_lately(desk: Desk) -> None:
     assert desk.post("/console/campaigns/spring/release", token).headers["location"] == "/console/campaigns/spring"
 
 
-def test_nobody_gives_themselves_a_role(desk: Desk) -> None:
+def test_nobody_gives_themselves_a_role(desk: SignInDesk) -> None:
     admin = users.principal_of(users.find(desk.services, "jana"))
     with pytest.raises(NotAllowed):
         users.set_roles(desk.services, "JANA", frozenset({Role.MARKETER}), None, admin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,9 +27,22 @@ class UserRow:
     created_at: datetime
     created_by: str
     disabled_at: datetime | None
+    subject: str | None = None  # at the identity provider: issuer and id
 
 
 _COLUMNS = ", ".join(UserRow.__slots__)
+_ID = re.compile(r"user:[a-z0-9][a-z0-9._@-]{0,63}")
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be the id of a person."""
+    return _ID.fullmatch(text) is not None
+
+
+def find_subject(connection: Connection, subject: str) -> UserRow | None:
+    """The person with this subject at the identity provider, locked."""
+    rows = fetch_all(connection, f"SELECT {_COLUMNS} FROM users WHERE subject = %(subject)s FOR UPDATE", {"subject": subject})
+    return UserRow(**rows[0]) if rows else None
 
 
 def find(connection: Connection, user_id: str) -> UserRow | None:

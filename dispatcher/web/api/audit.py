@@ -28,13 +28,12 @@ class AuditFilterParameters:
         self,
         principal: Annotated[str | None, Query(pattern=ID, description="Who, such as `user:jana` or `api:crm`.")] = None,
         action: Annotated[AuditAction | None, Query(description="What was done.")] = None,
-        object_type: Annotated[str | None, Query(pattern=r"^[a-z_]{1,40}$", description="On what, such as `campaign`.")] = None,
-        object_id: Annotated[str | None, Query(pattern=ID, description="Its id.")] = None,
+        object_id: Annotated[str | None, Query(pattern=ID, description="On what: its id.")] = None,
         recipient: Annotated[str | None, Query(pattern=ID, description="On whom: the id of a recipient.")] = None,
         since: Annotated[AwareDatetime | None, Query(description="At this time or later.")] = None,
         until: Annotated[AwareDatetime | None, Query(description="Before this time.")] = None,
     ) -> None:
-        self.filter = AuditFilter(principal, action, object_type, object_id, recipient, since, until)
+        self.filter = AuditFilter(principal, action, None, object_id, recipient, since, until)
 
 
 @router.get("", response_model=AuditList)

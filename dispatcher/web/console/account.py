@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from http import HTTPStatus
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import BaseModel
 
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
@@ -33,8 +35,25 @@ from dispatcher.web.pages.console import page
 
 router = APIRouter(default_response_class=HTMLResponse)
 
-Text = Annotated[str, Form()]
 WRONG = "This is not your password, or the code is wrong."
+
+
+class PasswordForm(BaseModel):
+    """A new password, twice, and the present one."""
+
+    old: str = ""
+    new: str = ""
+    again: str = ""
+    form_token: str = ""
+
+
+class ConfirmForm(BaseModel):
+    """The password again, and the page to go back to."""
+
+    password: str = ""
+    code: str = ""
+    to: str = ""
+    form_token: str = ""
 
 
 @router.get("/sessions")
@@ -76,22 +95,16 @@ def _password_page(operator: ConsoleSession, wrong: str) -> str:
 
 @router.post("/password")
 def change_password(
-    operator: SessionDependency,
-    request: Request,
-    services: ServicesDependency,
-    old: Text = "",
-    new: Text = "",
-    again: Text = "",
-    form_token: FormToken = "",
+    operator: SessionDependency, request: Request, services: ServicesDependency, form: Annotated[PasswordForm, Form()]
 ) -> Response:
     """Change one's own password. All other sessions end."""
-    check_form_token(operator, form_token)
+    check_form_token(operator, form.form_token)
     auditing.begin(request, operator.principal)
     auditing.note(request, AuditNote(AuditAction.PASSWORD, "user", operator.principal.id))
-    wrong = "" if new == again else "The two new passwords differ."
+    wrong = "" if form.new == form.again else "The two new passwords differ."
     if not wrong:
         try:
-            users.change_password(services, operator.principal.id, old, new, _hash_of(operator))
+            users.change_password(services, operator.principal.id, form.old, form.new, _hash_of(operator))
         except BadInput as error:
             wrong = "; ".join(f"{fault.field}: {fault.message}" for fault in error.faults)
     if wrong:
@@ -101,24 +114,18 @@ def change_password(
 
 
 @router.get("/confirm")
-def confirm_page(operator: Operator, to: str = "/console") -> str:
-    """Ask for the password again."""
-    return page("confirm.html", operator=operator, to=inside(to), wrong="")
+def confirm_page(operator: Operator, to: str = "/console") -> Response:
+    """Ask for the password again, here or at the identity provider."""
+    if not operator.signed_in.has_password:
+        return RedirectResponse(f"/console/oidc?again=true&to={quote(inside(to), safe='/')}", HTTPStatus.SEE_OTHER)
+    return HTMLResponse(page("confirm.html", operator=operator, to=inside(to), wrong=""))
 
 
 @router.post("/confirm")
-def confirm(
-    operator: Operator,
-    request: Request,
-    services: ServicesDependency,
-    password: Text = "",
-    code: Text = "",
-    to: Text = "",
-    form_token: FormToken = "",
-) -> Response:
+def confirm(operator: Operator, request: Request, services: ServicesDependency, form: Annotated[ConfirmForm, Form()]) -> Response:
     """Take the password, and go back to the page on which it was needed."""
-    check_form_token(operator, form_token)
-    given = Credentials(operator.principal.id, password, code)
+    check_form_token(operator, form.form_token)
+    given, to = Credentials(operator.principal.id, form.password, form.code), form.to
     origin = session.origin(services, given.name, address_of(request), request.cookies.get(BROWSER_COOKIE, ""))
     try:
         passed = sessions.confirm(services, operator.signed_in, given, origin)

@@ -27,7 +27,7 @@ from dispatcher.web import auditing
 from dispatcher.web.console.login import Operator, check_form_token, confirm_first
 from dispatcher.web.console.overview import refresh_seconds
 from dispatcher.web.console.session import ConsoleSession
-from dispatcher.web.dependencies import PublisherDependency, ServicesDependency, publish_or_defer
+from dispatcher.web.dependencies import ServicesDependency, TaskPublisher, publish_or_defer
 from dispatcher.web.pages.console import page
 from dispatcher.web.serializers.campaigns import messages_per_second
 
@@ -116,7 +116,6 @@ def act_on_campaign(
     campaign_id: str,
     action: CampaignAction,
     services: ServicesDependency,
-    broker: PublisherDependency,
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
     """Release, pause, resume or cancel, then show the campaign in the state that it has."""
@@ -129,6 +128,7 @@ def act_on_campaign(
         raise _not_found()
     if result.refusal is not None:
         auditing.refused(request)
+    broker: TaskPublisher = request.app.state.broker
     publish_or_defer(broker.publish, scheduler.due_chunks(services))
     return RedirectResponse(f"/console/campaigns/{result.campaign.id}", HTTPStatus.SEE_OTHER)
 

@@ -91,9 +91,13 @@ def address_of(request: Request) -> str:
 
 
 @router.get("/login")
-def login_page(to: str = "/console") -> str:
+def login_page(services: ServicesDependency, to: str = "/console") -> str:
     """Ask for name, password and code."""
-    return page("login.html", to=inside(to), wrong="", login_name="")
+    return _login_page(services, to)
+
+
+def _login_page(services: Services, to: str, wrong: str = "", name: str = "") -> str:
+    return page("login.html", to=inside(to), wrong=wrong, login_name=name, has_provider=services.oidc is not None)
 
 
 @router.post("/login")
@@ -112,16 +116,27 @@ def login(
     except TooManyFailures:
         headers = {"Retry-After": str(WAIT_SECONDS_MAX)}
         return HTMLResponse(
-            page("login.html", to=inside(to), wrong=TOO_MANY, login_name=name), HTTPStatus.TOO_MANY_REQUESTS, headers
+            _login_page(services, to, TOO_MANY, name),
+            HTTPStatus.TOO_MANY_REQUESTS,
+            headers,
         )
     if cookies is None:
-        return HTMLResponse(page("login.html", to=inside(to), wrong=UNKNOWN, login_name=name), HTTPStatus.FORBIDDEN)
+        return HTMLResponse(
+            _login_page(services, to, UNKNOWN, name),
+            HTTPStatus.FORBIDDEN,
+        )
     return signed_in(services, cookies, to)
 
 
 def signed_in(services: Services, cookies: tuple[str, str], to: str) -> Response:
     """The redirect that sets the cookies of a new session."""
     answer = RedirectResponse(inside(to), HTTPStatus.SEE_OTHER)
+    set_cookies(services, answer, cookies)
+    return answer
+
+
+def set_cookies(services: Services, answer: Response, cookies: tuple[str, str]) -> None:
+    """Set the cookies of a new session."""
     for name, value, seconds in zip((COOKIE, BROWSER_COOKIE), cookies, (SESSION_SECONDS, BROWSER_SECONDS), strict=True):
         answer.set_cookie(
             name,
@@ -132,7 +147,6 @@ def signed_in(services: Services, cookies: tuple[str, str], to: str) -> Response
             httponly=True,
             samesite="strict",
         )
-    return answer
 
 
 @router.post("/logout")

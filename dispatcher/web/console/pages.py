@@ -12,6 +12,7 @@ from dispatcher.web.console import (
     inbound_messages,
     login,
     messages,
+    oidc,
     overview,
     refused_jobs,
     search,
@@ -21,7 +22,7 @@ from dispatcher.web.console import (
 
 router = APIRouter(include_in_schema=False)
 for group in (
-    *(login, account, overview, search, campaigns, messages),
+    *(login, oidc, account, overview, search, campaigns, messages),
     *(inbound_messages, unresolved, refused_jobs, templates, event_endpoints, audit),
 ):
     router.include_router(group.router, prefix="/console")

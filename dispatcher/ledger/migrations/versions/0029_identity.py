@@ -19,7 +19,8 @@ CREATE TABLE users (                            -- people; services have API key
     entities text[],                            -- NULL: all
     created_at timestamptz NOT NULL,
     created_by text NOT NULL,
-    disabled_at timestamptz
+    disabled_at timestamptz,
+    subject text UNIQUE                         -- at the identity provider: issuer and id; NULL: signs in here
 );
 
 CREATE TABLE sessions (                         -- who is signed in; a session ends when its row is deleted
