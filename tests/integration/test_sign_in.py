@@ -12,7 +12,7 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from dispatcher.campaigns.submission import submit, validation_context
-from dispatcher.domain.errors import NotAllowed
+from dispatcher.domain.errors import NotAllowed, SignInNeeded
 from dispatcher.domain.principal import Role, person
 from dispatcher.identity import users
 from dispatcher.identity.sessions import IDLE_SECONDS, RECENT_SECONDS, SESSION_SECONDS
@@ -206,3 +206,22 @@ def test_nobody_gives_themselves_a_role(desk: SignInDesk) -> None:
         users.set_roles(desk.services, "JANA", frozenset({Role.MARKETER}), None, admin)
     with pytest.raises(NotAllowed):
         users.set_disabled(desk.services, "user:jana", True, admin)
+
+
+def test_the_local_person_ends_with_the_first_other_one(database: str) -> None:
+    with (
+        make_services(database, Clock()) as services,
+        TestClient(create(services, Broker()), base_url="https://x.example") as client,
+    ):
+        password = users.ensure_local(database, services.secret, services.clock())
+        assert password == users.ensure_local(database, services.secret, services.clock())
+        form = {"name": "local", "password": password}
+        assert client.post("/console/login", data=form, follow_redirects=False).status_code == 303
+        local = users.shell_principal(services, "root")
+        assert local.id == "user:local"  # the shell and the browser are one person for four eyes
+        users.add(services, NewUser("ada", "Ada", "", frozenset({Role.ADMIN}), None), local)
+        assert client.get("/console", follow_redirects=False).status_code == 303
+        assert client.post("/console/login", data=form, follow_redirects=False).status_code == 403
+        assert users.ensure_local(database, services.secret, services.clock()) is None
+        with pytest.raises(SignInNeeded):
+            users.shell_principal(services, "root")
