@@ -57,6 +57,7 @@ task_routes = {
     "dispatcher.deliver_kafka": {"queue": "events"},
     "dispatcher.write_event_files": {"queue": "events"},  # waits for object storage
     "dispatcher.settle_events": {"queue": "inbound"},  # provider events, opt-outs among them, must not wait for a campaign
+    "dispatcher.give_sign": {"queue": "maintenance"},  # beat puts one on each lane
     "dispatcher.release_due": {"queue": "clock"},  # every second: shares a process with nothing that can be long
     "dispatcher.sweep": {"queue": "maintenance"},
     "dispatcher.ask_providers": {"queue": "maintenance"},
@@ -118,4 +119,12 @@ beat_schedule = {
     "write event files": {"task": "dispatcher.write_event_files", "schedule": 60.0, "options": {"expires": 90}},
     "start scheduled runs": {"task": "dispatcher.run_schedules", "schedule": 10.0, "options": {"expires": 20}},
     "retain": {"task": "dispatcher.retain", "schedule": 3_600.0, "options": {"expires": 7_200}},
+} | {
+    # A sign of life of each lane, ahead of what waits there.
+    f"sign of life of {lane}": {
+        "task": "dispatcher.give_sign",
+        "schedule": 5.0,
+        "options": {"queue": lane, "priority": 0, "expires": 10},
+    }
+    for lane in LANES
 }

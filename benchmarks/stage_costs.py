@@ -191,7 +191,7 @@ def _publish_us(bench: BenchEnvironment, services: Services) -> float:
 @contextmanager
 def _counting_pool() -> Iterator[Pool]:
     """The ledger's pool, as in workers, with a count of statements."""
-    with open_pool(os.environ["DISPATCHER_DATABASE_URL"], 2) as pool:
+    with open_pool(os.environ["DISPATCHER_DATABASE_URL"]) as pool:
         assert isinstance(pool.kwargs, dict)
         pool.kwargs["cursor_factory"] = StatementCounter
         yield pool

@@ -39,6 +39,7 @@ LOSSES_MAX = 3  # a job whose process dies again and again would block its lane
 REFERENCE_MAX = 2**31 - 1
 
 NOT_DECODED = "its body cannot be decoded; it should be JSON in UTF-8"
+PUBLISHED_AT = "published_at"  # a header of our messages, a Unix time
 NO_TASK_MESSAGE = "it is no message of Celery's protocol: headers `id` and `task`, and the body [arguments, keyword arguments, {}]"
 BAD_TIME = "its header `eta` or `expires` is no time; it should be like 2026-11-23T10:00:00Z"
 TOO_FAR = "its header `eta` (or countdown) is more than five minutes ahead; use the job's own field `send_at`"
@@ -242,6 +243,8 @@ def _headers(call: TaskMessageCall, now: datetime) -> dict[str, Any]:
     if eta is not None and eta > now + ETA_MAX:
         raise Refusal(RefusalReason.BAD_ARGUMENTS, TOO_FAR)
     name = call.fields["id"]
+    published_at = call.fields.get(PUBLISHED_AT)
+    times = {PUBLISHED_AT: published_at} if isinstance(published_at, float) and 0 < published_at <= now.timestamp() + 60 else {}
     shown = repr(tuple(call.positional)) if call.task not in PUBLIC_TASKS | {KEEP_TASK} else HIDDEN
     return {
         "task": call.task,
@@ -252,6 +255,7 @@ def _headers(call: TaskMessageCall, now: datetime) -> dict[str, Any]:
         "retries": 0,
         "argsrepr": shown,
         "kwargsrepr": HIDDEN if shown == HIDDEN else "{}",
+        **times,
     }
 
 

@@ -5,6 +5,7 @@ Importing this module starts nothing. The embedded broker starts with the first 
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import re
@@ -29,10 +30,12 @@ from celery.signals import (
     task_prerun,
     worker_init,
     worker_process_init,
+    worker_shutdown,
 )
 
-from dispatcher.broker_messages import HIDDEN, RecordedRequest
+from dispatcher.broker_messages import HIDDEN, PUBLISHED_AT, RecordedRequest
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce, TaskTimeLimit
+from dispatcher.maintenance import signs_of_life
 from dispatcher.maintenance.policy_in_force import PolicyWatch
 from dispatcher.runtime import bootstrap, metrics
 from dispatcher.runtime.logs import configure_logs
@@ -159,7 +162,8 @@ _prepared: list[Future[Services]] = []  # in a worker's child: one, which a thre
 def services() -> Services:
     """The services of this process, with the present templates. Made at first use: database connections cannot cross a fork."""
     if not hasattr(_per_thread, "services"):
-        _per_thread.services = _prepared_services() or bootstrap.services()
+        _per_thread.services = _prepared_services() or bootstrap.services(patient=True)
+        CurrentWork.services = _per_thread.services
     container: Services = _per_thread.services
     return container.current()
 
@@ -196,13 +200,14 @@ def _prepare_services(**_: object) -> None:
         _metrics_server[0].socket.close()
     _prepared.append(Future())
     threading.Thread(target=_make_services, args=_prepared, name="services", daemon=True).start()
+    threading.Thread(target=_give_signs, name="signs of life", daemon=True).start()
 
 
 def _make_services(prepared: Future[Services]) -> None:
     """Make the services, and exclude them from garbage collection: each pass over templates and SDKs takes 0.1 s and delays a
     trigger. Tasks create hardly any reference cycles, so the collector runs rarely."""
     try:
-        made = bootstrap.services()
+        made = bootstrap.services(patient=True)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)
@@ -211,11 +216,41 @@ def _make_services(prepared: Future[Services]) -> None:
         prepared.set_exception(error)
 
 
+# -- signs of life -----------------------------------------------------------------------------------------------------
+
+
+class CurrentWork:
+    """What the main thread of this process works on: the lane of its task, and the services that it has."""
+
+    lane: str | None = None
+    services: Services | None = None
+
+
+def _give_signs() -> None:
+    """Give a sign of life for the lane of a long task: the tasks that beat sends for that wait behind it."""
+    while True:
+        time.sleep(signs_of_life.SIGN_SECONDS)
+        made, lane = CurrentWork.services, CurrentWork.lane
+        if made is not None and lane is not None:
+            with suppress(LedgerUnavailable):
+                signs_of_life.give(made, lane)
+
+
+@worker_shutdown.connect
+def _forget_lanes(**_: object) -> None:
+    """What is stopped on purpose is no standstill; another worker of the lane gives its next sign soon."""
+    bootstrap.forget_signs(list(app.amqp.queues.consume_from))
+
+
+@beat_init.connect
+def _forget_beat_at_end(**_: object) -> None:
+    atexit.register(bootstrap.forget_signs, [signs_of_life.BEAT])
+
+
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
 _metrics_server: list[Any] = []
 _STATES = {"SUCCESS": "succeeded", "FAILURE": "failed"}  # all others run again
-PUBLISHED_AT = "published_at"  # a header of our messages, a Unix time
 
 
 @worker_init.connect
@@ -256,6 +291,7 @@ def _on_start(task: Task, **_: object) -> None:
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(task=task.name, task_id=task.request.id)
     _per_thread.started_at = time.monotonic()
+    CurrentWork.lane = lane_by_task().get(task.name)
     published_at = getattr(task.request, PUBLISHED_AT, None)
     if isinstance(published_at, int | float):
         RECORDER.observe(TASK_WAIT, (max(0.0, time.time() - published_at),), (task.name,))
@@ -263,6 +299,7 @@ def _on_start(task: Task, **_: object) -> None:
 
 @task_postrun.connect
 def _on_end(task: Task, state: str | None = None, **_: object) -> None:
+    CurrentWork.lane = None
     seconds = time.monotonic() - getattr(_per_thread, "started_at", time.monotonic())
     RECORDER.count(TASKS, labels=(task.name, lane_by_task().get(task.name, OTHER), _STATES.get(state or "", "retried")))
     RECORDER.observe(TASK_SECONDS, (seconds,), (task.name,))

@@ -16,7 +16,8 @@ from celery import Task
 from celery.signals import beat_init
 from kombu.exceptions import ChannelError, OperationalError
 
-from dispatcher.broker_messages import KEEP_TASK
+from celeryconfig import LANES
+from dispatcher.broker_messages import KEEP_TASK, PUBLISHED_AT
 from dispatcher.campaigns import public_tasks, refused_jobs, schedule_runs, scheduler, submission, whatsapp_templates
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
@@ -27,7 +28,7 @@ from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.events import event_files, kafka_delivery, publication, webhook_delivery
 from dispatcher.inbound import provider_events
 from dispatcher.intake.errors import BadInput
-from dispatcher.maintenance import retention, sweep
+from dispatcher.maintenance import retention, signs_of_life, sweep
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker cannot be reached
 FIRST, LAST = 0, 9  # priorities on the broker
@@ -256,6 +257,14 @@ def run_sweep() -> None:
     for number in submission.take_stalled(services()):
         load_audience.apply_async((number, True))
     _apply_all_events()
+
+
+@app.task(name="dispatcher.give_sign", bind=True, is_periodic=True)
+def give_sign(task: Task) -> None:
+    """Every 5 s, on each lane: say that beat, broker, this worker and the database work."""
+    lane, published_at = (task.request.delivery_info or {}).get("routing_key"), getattr(task.request, PUBLISHED_AT, None)
+    if lane in LANES:  # whoever may publish may not invent parts
+        signs_of_life.give(services(), lane, published_at if isinstance(published_at, int | float) else None)
 
 
 @app.task(name="dispatcher.retain", is_periodic=True, needs_policy=True)

@@ -39,7 +39,7 @@ from dispatcher.intake.campaign import CampaignForm
 from dispatcher.intake.recipient import RecipientForm
 from dispatcher.intake.trigger import TriggerForm
 from dispatcher.maintenance.alert_rules import rules
-from dispatcher.maintenance.metrics import GAUGES, OUTSIDE_GAUGES
+from dispatcher.maintenance.metrics import GAUGES, OUTSIDE_GAUGES, STATE_GAUGES
 from dispatcher.policy import RULES
 from dispatcher.runtime.environment import OUR_PREFIX, EnvironmentReader, EnvironmentVariable
 from dispatcher.runtime.metric_families import FAMILIES
@@ -128,7 +128,10 @@ def _metric_row(name: str, labels: Iterable[str], meaning: str) -> tuple[str, st
 
 def gauges() -> str:
     """The gauges that the web application serves."""
-    return table(("metric", "meaning"), [_metric_row(each.name, each.labels, each.help) for each in (*GAUGES, *OUTSIDE_GAUGES)])
+    return table(
+        ("metric", "meaning"),
+        [_metric_row(each.name, each.labels, each.help) for each in (*GAUGES, *OUTSIDE_GAUGES, *STATE_GAUGES)],
+    )
 
 
 def metric_families() -> str:

@@ -76,6 +76,21 @@ ScheduleAction = Literal["approve", "pause", "resume", "end"]
 # The states of a recurring campaign.
 ScheduleState = Literal["awaiting_approval", "active", "paused", "ended"]
 
+# The kinds of standstill. They are values of a metric's label and of `/readyz`.
+Standstill = Literal[
+    "database",
+    "broker",
+    "nothing_runs",
+    "beat",
+    "lane",
+    "campaign_not_started",
+    "campaign_idle",
+    "messages_overdue",
+    "events_not_applied",
+    "outbox",
+    "channel_stopped",
+]
+
 # The states of a message.
 State = Literal[
     "pending",
@@ -751,6 +766,15 @@ Problem = TypedDict(
         "status": "int",
         "detail": "str",
         "errors": NotRequired["Sequence[FieldError] | None"],
+    },
+)
+
+# `standstills`: the kinds of what stands still elsewhere. This process accepts opt-outs and campaigns all the same.
+Readiness = TypedDict(
+    "Readiness",
+    {
+        "status": NotRequired["Literal['ok']"],
+        "standstills": "Sequence[Standstill]",
     },
 )
 

@@ -24,10 +24,13 @@ def processes(name: str, folder: Path) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if _is_engine(process, name, folder)]
 
 
-def find_or_launch(running: Callable[[], bool], answers: Callable[[], bool], launch: Callable[[], None], seconds: float) -> bool:
+def find_or_launch(
+    name: str, server: Callable[[], psutil.Process | None], answers: Callable[[], bool], launch: Callable[[], None], seconds: float
+) -> bool:
     """Whether an engine answers within `seconds`: the running one, or a new one if none runs or the running one exits.
 
-    An engine may be killed at any moment, also between two looks or just after its launch.
+    An engine may be killed at any moment, also between two looks or just after its launch. Raises `EngineError` at once for one
+    that a signal has stopped: it does not answer until another signal lets it go on.
     """
     launches = 0
 
@@ -35,7 +38,12 @@ def find_or_launch(running: Callable[[], bool], answers: Callable[[], bool], lau
         nonlocal launches
         if answers():
             return True
-        if not running():
+        process = server()
+        if process is not None and is_stopped(process):
+            raise EngineError(
+                f"{name} is frozen: a signal has stopped process {process.pid}; `kill -CONT {process.pid}` lets it go on"
+            )
+        if process is None:
             if launches == LAUNCHES_MAX:
                 raise EngineError("it exits as soon as it is started")
             launches += 1
@@ -48,6 +56,14 @@ def find_or_launch(running: Callable[[], bool], answers: Callable[[], bool], lau
 def is_alive(process: psutil.Process | None) -> bool:
     """Whether this very process runs. Cheap: reads one file."""
     return process is not None and process.is_running() and _is_alive(process)
+
+
+def is_stopped(process: psutil.Process) -> bool:
+    """Whether a signal has stopped it."""
+    try:
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_for_exit(processes: Iterable[psutil.Process], seconds: float) -> bool:

@@ -59,7 +59,8 @@ def start(data: Path) -> str:
     sockets = account.socket_folder(data, owner)
 
     ready = find_or_launch(
-        running=lambda: _is_running(data),
+        "PostgreSQL",
+        server=lambda: server(data) if _is_running(data) else None,
         answers=lambda: _answers(sockets, owner, data),
         launch=lambda: _launch(data, sockets, owner),
         seconds=READY_SECONDS,

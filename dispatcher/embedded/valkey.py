@@ -49,7 +49,8 @@ def start(folder: Path) -> str:
     socket = account.socket_folder(folder, owner) / "socket"
 
     ready = find_or_launch(
-        running=lambda: bool(processes("valkey", folder)),
+        "Valkey",
+        server=lambda: next(iter(processes("valkey", folder)), None),
         answers=lambda: _answers(socket),
         launch=lambda: _launch(folder, socket, owner),
         seconds=READY_SECONDS,

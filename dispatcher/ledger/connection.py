@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -47,21 +48,74 @@ KEEPALIVE = {
 }
 
 
+ANSWER_SECONDS = 2.0  # a statement that takes longer: is the server frozen?
+
+
+class FrozenServer(psycopg.OperationalError):
+    """The server takes no new connections and answers nothing: it is frozen, or cut off without a word."""
+
+
+class ProbingConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that does not wait for a frozen server: while a statement takes long, it looks whether the server still takes
+    connections. A slow statement goes on.
+
+    Workers wait instead: what they have handed off must still be recorded. `database_url` is set by the pool.
+    """
+
+    database_url = ""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """As psycopg's own; raises `FrozenServer`."""
+        if timeout is not None or not self.database_url:
+            return super().wait(gen, interval, timeout)
+        while True:
+            try:
+                return super().wait(gen, interval, ANSWER_SECONDS)
+            except psycopg.errors._WaitTimeout:  # named in psycopg's documentation of `wait`; the generator can be waited for again
+                if not _takes_connections(self.database_url):
+                    self.pgconn.finish()
+                    raise FrozenServer(AWAY) from None
+
+
+def _takes_connections(database_url: str) -> bool:
+    """Whether the server answers a new connection, be it with a refusal."""
+    try:
+        psycopg.connect(database_url, connect_timeout=2).close()
+    except psycopg.errors.ConnectionTimeout:
+        return False
+    except psycopg.OperationalError:
+        return True
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """`name` is what the server shows for each connection. A pool that is not `patient` has `ProbingConnection`s."""
+
+    size_max: int = 4
+    wait_seconds_max: float = 10.0
+    name: str = "ledger"
+    role: str = FULL
+    patient: bool = True
+
+
+DEFAULT_OPTIONS = PoolOptions()
+
+
 def open_pool(
     database_url: str,
-    size_max: int = 4,
-    wait_seconds_max: float = 10.0,
-    name: str = "ledger",
+    options: PoolOptions = DEFAULT_OPTIONS,
     check_new: Callable[[Connection], None] | None = None,
-    role: str = FULL,
 ) -> Pool:
-    """A pool of autocommit connections in this role. It opens on first use, and checks a connection before lending it.
+    """A pool of autocommit connections. It opens on first use, and checks a connection before lending it.
 
-    The server shows `name` for each connection. `check_new` may refuse a new one with `LedgerUnavailable`: the pool keeps trying,
+    `check_new` may refuse a new one with `LedgerUnavailable`: the pool keeps trying,
     and who waits for a connection gets that error. The database must have been migrated: a migration creates the role.
     """
 
     def configure(connection: Connection) -> None:
+        if isinstance(connection, ProbingConnection):
+            connection.database_url = database_url
         if check_new is None:
             return
         try:
@@ -71,12 +125,14 @@ def open_pool(
             raise
         _refusals.pop(pool, None)
 
+    kind: type[Connection] = psycopg.Connection if options.patient else ProbingConnection
     pool: Pool = ConnectionPool(
         database_url,
+        connection_class=kind,
         min_size=0,
-        max_size=size_max,
-        timeout=wait_seconds_max,
-        kwargs={**_options(role), "application_name": name},
+        max_size=options.size_max,
+        timeout=options.wait_seconds_max,
+        kwargs={**_options(options.role), "application_name": options.name},
         configure=configure,
         check=_check,
         open=False,

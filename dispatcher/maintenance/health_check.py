@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redis import Redis, RedisError
 
-from channels.base import Channel, ChannelError, Provider, Unavailable
+from channels.base import ChannelError, Unavailable
 from dispatcher.campaigns import whatsapp_templates
 from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
 from dispatcher.content import InvalidTemplates
@@ -15,8 +15,9 @@ from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotIn
 from dispatcher.embedded import EngineError
 from dispatcher.events import event_files, kafka_delivery
 from dispatcher.ledger import partitions
-from dispatcher.ledger.connection import Pool, lend
+from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import policies, stopped_channels
+from dispatcher.maintenance.standstills import Standstill, examine
 from dispatcher.policy import InvalidPolicy
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
@@ -50,7 +51,9 @@ def check_all() -> list[CheckResult]:
         return [*results, *(CheckResult("templates", ok=False, detail=str(fault)) for fault in error.faults)]
     except KeyMismatch as error:
         return [*results, CheckResult("secret key", ok=False, detail=str(error))]
-    except (EngineError, LedgerUnavailable) as error:
+    except EngineError as error:
+        return [*results, CheckResult("engines", ok=False, detail=str(error))]
+    except LedgerUnavailable as error:
         return [*results, CheckResult("database", ok=False, detail=str(error))]
     return [
         *results,
@@ -60,7 +63,8 @@ def check_all() -> list[CheckResult]:
         CheckResult("templates", ok=True, detail=_templates(services)),
         *_whatsapp_templates(services),
         *_event_sinks(services),
-        *_providers(services.pool, settings, services.providers),
+        *_providers(services, settings),
+        *_standstills(services),
     ]
 
 
@@ -114,24 +118,38 @@ def _event_sinks(services: Services) -> Iterator[CheckResult]:
 def _broker() -> CheckResult:
     url = bootstrap.broker_url().replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
     try:
-        with Redis.from_url(url, socket_connect_timeout=5) as client:
+        with Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
             client.ping()
     except (RedisError, ValueError, TypeError) as error:  # TypeError: an option that only Celery knows
         return CheckResult("broker", ok=False, detail=f"cannot be reached ({type(error).__name__})")
     return CheckResult("broker", ok=True, detail="reachable")
 
 
-def _providers(pool: Pool, settings: Settings, providers: Mapping[Channel, Provider]) -> Iterator[CheckResult]:
+def _standstills(services: Services) -> Iterator[CheckResult]:
+    """Parts that stand still. Stopped channels and engines have lines of their own."""
+    condition = examine(services)
+    others = [each for each in condition.findings if each.kind not in _SHOWN_ABOVE]
+    for finding in others:
+        since = f" Since {finding.since:%Y-%m-%d %H:%M:%S} UTC." if finding.since else ""
+        yield CheckResult("standstill", ok=False, detail=f"{finding.text}{since}")
+    if not others:
+        yield CheckResult("work", ok=True, detail="nothing stands still" if condition.signs else "no worker has run yet")
+
+
+_SHOWN_ABOVE = (Standstill.DATABASE, Standstill.BROKER, Standstill.CHANNEL_STOPPED)
+
+
+def _providers(services: Services, settings: Settings) -> Iterator[CheckResult]:
     """Call each provider without sending anything; let a stopped channel that passes send again."""
-    with lend(pool) as connection:
-        for channel, provider in providers.items():
+    with lend(services.pool) as connection:
+        for channel, provider in services.providers.items():
             chosen = settings.providers[channel]
             name = f"{channel} through {chosen}" if chosen == provider.name else f"{channel} through {chosen} ({provider.name})"
             error = provider.check()
             if error is not None:
                 yield CheckResult(name, ok=False, detail=_failure(error, chosen))
             else:
-                lifted = stopped_channels.lift(connection, channel)
+                lifted = stopped_channels.lift(connection, channel, services.clock())
                 detail = "keys work; the channel was stopped and sends again" if lifted else "keys work"
                 yield CheckResult(name, ok=True, detail=detail)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,10 +15,11 @@ from dispatcher.ledger.events.endpoint_cursors import EndpointCounts
 from dispatcher.ledger.events.sink_cursors import EventSinkCounts
 from dispatcher.ledger.maintenance import metrics
 from dispatcher.ledger.maintenance.metrics import Metrics
-from dispatcher.maintenance.surroundings import Surroundings, look
+from dispatcher.maintenance.standstills import Standstill, SystemState, examine
+from dispatcher.maintenance.surroundings import Surroundings
 from dispatcher.runtime.services import Services
 
-__all__ = ["GAUGES", "OUTSIDE_GAUGES", "Gauge", "Metrics", "OutsideGauge", "Sample", "collect", "families", "look", "ping"]
+__all__ = ["GAUGES", "OUTSIDE_GAUGES", "STATE_GAUGES", "Gauge", "Metrics", "OutsideGauge", "Sample", "collect", "families", "ping"]
 
 Sample = tuple[Mapping[str, str], float]  # labels and value
 
@@ -34,22 +36,28 @@ class Gauge:
 
 def collect(services: Services) -> Metrics:
     """Count campaigns, chunks, messages and events."""
-    configured = event_sinks.configured(services)
     with lend(services.pool) as connection:
-        counts = metrics.metrics(connection, services.clock())
+        return _configured(services, metrics.metrics(connection, services.clock()))
+
+
+def _configured(services: Services, counts: Metrics) -> Metrics:
+    """Without sinks that this process does not know."""
+    configured = event_sinks.configured(services)
     return replace(counts, sinks=tuple(sink for sink in counts.sinks if sink.id in configured))
 
 
 def families(services: Services) -> Iterator[tuple[str, str, Sequence[Sample]]]:
     """Name, meaning and values of every gauge. While the ledger is away, only of what is around it."""
-    around = look(services)
+    state = examine(services)
     for outside in OUTSIDE_GAUGES:
-        yield outside.name, outside.help, outside.samples(around)
-    if not around.engines["database"]:
+        yield outside.name, outside.help, outside.samples(state.around)
+    for gauge in STATE_GAUGES:
+        yield gauge.name, gauge.help, gauge.samples(state)
+    if state.counts is None:
         return
-    counts = collect(services)
-    for gauge in GAUGES:
-        yield gauge.name, gauge.help, gauge.samples(counts)
+    counts = _configured(services, state.counts)
+    for counted in GAUGES:
+        yield counted.name, counted.help, counted.samples(counts)
 
 
 def ping(services: Services, wait_seconds_max: float) -> None:
@@ -230,3 +238,29 @@ OUTSIDE_GAUGES = (
 
 def _known(number: int | None) -> list[int]:
     return [] if number is None else [number]
+
+
+@dataclass(frozen=True, slots=True)
+class StateGauge:
+    """As `Gauge`, of what stands still."""
+
+    name: str
+    help: str
+    samples: Callable[[SystemState], Sequence[Sample]]
+    labels: tuple[str, ...] = ()
+
+
+def _by_kind(state: SystemState) -> list[Sample]:
+    kinds = Counter(finding.kind for finding in state.findings)
+    return [({"kind": kind}, kinds[kind]) for kind in Standstill]
+
+
+STATE_GAUGES = (
+    StateGauge("standstill", "What stands still, by kind: 0 is good.", _by_kind, ("kind",)),
+    StateGauge(
+        "sign_of_life_timestamp_seconds",
+        "When beat and a worker of each lane last gave a sign of life.",
+        lambda state: [({"part": part}, sign.seen_at.timestamp()) for part, sign in state.signs.items()],
+        ("part",),
+    ),
+)

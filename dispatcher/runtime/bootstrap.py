@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -30,11 +30,11 @@ from channels.whatsapp_templates import TemplateClient
 from dispatcher import content
 from dispatcher.content import Catalog, InvalidTemplates, TemplateError
 from dispatcher.domain.derived_keys import KeyRing
-from dispatcher.domain.errors import KeyMismatch
-from dispatcher.embedded import Engines, engines
+from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
+from dispatcher.embedded import EngineError, Engines, engines
 from dispatcher.ledger import partitions, roles, secret_keys
-from dispatcher.ledger.connection import connect_once, lend, open_pool
-from dispatcher.ledger.maintenance import policies
+from dispatcher.ledger.connection import PoolOptions, connect_once, lend, open_pool
+from dispatcher.ledger.maintenance import policies, signs_of_life
 from dispatcher.ledger.migrations import migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.runtime.alert_sink import alert_sink
@@ -180,14 +180,23 @@ def check_keys_and_policy(config: Settings, database_url: str, say: Callable[[st
         say(f"the policy has changed: {rules.digest[:12]} is in force now, instead of {before.digest[:12]}")
 
 
+def forget_signs(parts: Sequence[str]) -> None:
+    """Forget the signs of life of these parts: they stop on purpose. While the ledger is away, the signs stay."""
+    config = settings()
+    with suppress(LedgerUnavailable, EngineError), connect_once(check_ledger_keys(config), config.database_role) as connection:
+        signs_of_life.forget(connection, parts)
+
+
 def services(
-    connections_max: int = CONNECTIONS_MAX, on_faults: Callable[[Sequence[TemplateError]], None] | None = None
+    connections_max: int = CONNECTIONS_MAX,
+    on_faults: Callable[[Sequence[TemplateError]], None] | None = None,
+    patient: bool = False,
 ) -> Services:
     """The services of this process. Its policy need not be the one in force: what decides by it looks for itself, and an opt-out is
     recorded under any policy.
 
     With `on_faults`, templates that have faults are left out, and the faults are given to it: a fault of one template must not
-    keep anybody from the others.
+    keep anybody from the others. Workers are `patient`: they wait for a frozen database, everybody else gets an error.
 
     Raises `InvalidSettings`, `InvalidPolicy`, `InvalidTemplates`, `EngineError`, `KeyMismatch`, `LedgerUnavailable`.
     """
@@ -196,10 +205,8 @@ def services(
     ring = KeyRing.parse(config.secret_key)
     pool = open_pool(
         database_url,
-        connections_max,
-        name=secret_keys.connection_name(ring),
+        PoolOptions(connections_max, name=secret_keys.connection_name(ring), role=config.database_role, patient=patient),
         check_new=lambda connection: secret_keys.check_keys(connection, ring),
-        role=config.database_role,
     )
     with lend(pool) as connection:
         policies.store_policy(connection, rules.digest, text)

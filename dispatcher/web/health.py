@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter, Depends
+from pydantic import BaseModel
 
 from dispatcher.maintenance.metrics import ping
+from dispatcher.maintenance.standstills import Standstill, examine
 from dispatcher.web.api.query_parameters import known_query_parameters
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.errors import problem_responses
@@ -19,8 +23,17 @@ async def check_process() -> dict[str, str]:
     return {"status": "ok"}
 
 
+class Readiness(BaseModel):
+    """`standstills`: the kinds of what stands still elsewhere. This process accepts opt-outs and campaigns all the same."""
+
+    status: Literal["ok"] = "ok"
+    standstills: list[Standstill]
+
+
 @router.get("/readyz", response_description="It can work", responses=problem_responses(503))
-def check_readiness(services: ServicesDependency) -> dict[str, str]:
-    """The ledger answers too; 503 while it does not. Without a broker, work is delayed, but requests are still accepted."""
+def check_readiness(services: ServicesDependency) -> Readiness:
+    """The ledger answers too; 503 while it does not. Without broker, beat or workers, work is delayed, but requests are accepted:
+    `standstills` says what stands still."""
     ping(services, WAIT_SECONDS_MAX)
-    return {"status": "ok"}
+    kinds = {finding.kind for finding in examine(services).findings}
+    return Readiness(standstills=sorted(kinds))

@@ -137,7 +137,7 @@ class ReactionSetup:
         with lend(self.services.pool) as connection:
             found = set(stopped_channels.stopped(connection))
             for channel in found:
-                stopped_channels.lift(connection, channel)
+                stopped_channels.lift(connection, channel, self.services.clock())
         return found
 
 

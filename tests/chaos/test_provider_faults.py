@@ -113,7 +113,7 @@ class Weather:
             with lend(self.services.pool) as connection:
                 for channel in stopped_channels.stopped(connection):
                     if self.services.providers[channel].check() is None:
-                        stopped_channels.lift(connection, channel)
+                        stopped_channels.lift(connection, channel, self.services.clock())
             time.sleep(0.3)
 
     def sent(self) -> bool:

@@ -21,7 +21,7 @@ import pytest
 from redis import Redis
 
 from dispatcher.embedded import EngineError, Engines, engines
-from dispatcher.embedded.daemon import processes
+from dispatcher.embedded.daemon import find_or_launch, processes
 
 ROOT = os.geteuid() == 0
 NOBODY = pwd.getpwnam("nobody")
@@ -227,3 +227,12 @@ except KeyboardInterrupt:
     assert command.communicate(timeout=60) == ("stopped cleanly\n", "")
     assert running(home) == []
     assert "fast shutdown request" in (home / "postgres" / "log").read_text()
+
+
+def test_an_engine_that_a_signal_has_stopped_is_named_at_once() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        child.send_signal(signal.SIGSTOP)
+        os.waitpid(child.pid, os.WUNTRACED)
+        with pytest.raises(EngineError, match=f"Valkey is frozen: .*kill -CONT {child.pid}"):
+            find_or_launch("Valkey", lambda: psutil.Process(child.pid), lambda: False, lambda: None, seconds=60)
+        child.kill()

@@ -49,6 +49,13 @@ class Up:
             return bool(answer.status == 200) and len(self.children()) == len(LANES) + 3
         return False
 
+    def standstills(self) -> list[str] | None:
+        """What stands still, as the web application says; None where it does not answer."""
+        with suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:  # noqa: S310 - our own URL
+            kinds: list[str] = json.load(answer)["standstills"]
+            return kinds
+        return None
+
     def says(self, text: str, times: int) -> bool:
         """Whether it has reported this so often."""
         return self.output.read_text().count(text) == times
@@ -87,6 +94,13 @@ def test_what_is_killed_comes_back_and_while_idle_it_costs_nothing(up: Up) -> No
     assert wait_until(up.is_ready, 60), up.output.read_text()
     queues = [command for child in up.children() if "--queues" in (command := child.cmdline())]
     assert sorted(command[command.index("--queues") + 1] for command in queues) == sorted(LANES), "no lane shares a process"
+
+    frozen = next(child for child in up.children() if "campaign" in child.cmdline())
+    assert wait_until(lambda: up.standstills() == [], 30)
+    frozen.suspend()
+    assert wait_until(lambda: up.standstills() == ["lane"], 60), up.standstills()
+    frozen.resume()
+    assert wait_until(lambda: up.standstills() == [], 30), up.standstills()
 
     before = up.process.cpu_times()
     time.sleep(5)

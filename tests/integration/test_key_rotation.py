@@ -28,7 +28,7 @@ from dispatcher.domain.preferences import Change
 from dispatcher.inbound import customer_replies, provider_events
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger import secret_keys
-from dispatcher.ledger.connection import Connection, connect_once, lend, open_pool
+from dispatcher.ledger.connection import Connection, PoolOptions, connect_once, lend, open_pool
 from dispatcher.ledger.consent import address_keys, erasure, events, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import messages
@@ -358,8 +358,8 @@ def test_a_running_process_without_the_new_key_is_cut_off(database: str) -> None
     name, check_new = secret_keys.connection_name(ring), partial(secret_keys.check_keys, secret=ring)
     both = secret_keys.connection_name(KeyRing.of(OLD, NEW))
     with (
-        open_pool(database, 1, 2.0, name, check_new) as pool,
-        open_pool(database, 1, 2.0, both) as ready,
+        open_pool(database, PoolOptions(1, 2.0, name), check_new) as pool,
+        open_pool(database, PoolOptions(1, 2.0, both)) as ready,
         lend(ready) as kept,
     ):
         with lend(pool) as connection:

@@ -417,7 +417,7 @@ def test_what_may_not_or_can_not_be_answered_is_told_and_waits(services: Service
     with lend(services.pool) as connection:
         stopped_channels.stop(connection, Channel.WHATSAPP, "twilio", "63007", services.clock())
         assert reply(services) == agent_reply.STOPPED
-        stopped_channels.lift(connection, Channel.WHATSAPP)
+        stopped_channels.lift(connection, Channel.WHATSAPP, services.clock())
     outbox(services, Channel.WHATSAPP).answers[""] = Rejected("63016")
     assert reply(services) == "the provider did not accept it: 63016"
     assert [text.id for text in customer_replies.waiting(services, 10)] == ["SM-1", "SM-2"]

@@ -24,7 +24,7 @@ from dispatcher.intake.recipient_import import parse as parse_recipient
 from dispatcher.ledger.campaigns import balance as balance_module
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.campaigns.balance import Balance
-from dispatcher.ledger.connection import lend, open_pool
+from dispatcher.ledger.connection import PoolOptions, lend, open_pool
 from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.maintenance import policies
@@ -125,7 +125,7 @@ def make_services(
     At the end, each state of a message has to be in the feed.
     """
     rules = parse(shipped())
-    with open_pool(database_url, 4, wait_seconds_max, role=role) as pool:
+    with open_pool(database_url, PoolOptions(wait_seconds_max=wait_seconds_max, role=role)) as pool:
         services = Services(
             pool=pool,
             policy=rules,

@@ -65,6 +65,13 @@ def test_no_header_of_a_caller_steers_celery(header: str, value: Any) -> None:
     assert PLANTED not in f"{request!r}{request.info(safe=True)}"
 
 
+def test_the_time_of_publishing_reaches_the_task() -> None:
+    cleaned = checked(published_at=NOW.timestamp() - 3.5)
+    assert RecordedRequest(cleaned, app=app)._context.published_at == NOW.timestamp() - 3.5  # for the age of a lane
+    for wrong in (PLANTED, True, None, NOW.timestamp() + 3_600, -1.0, float("nan")):
+        assert "published_at" not in checked(published_at=wrong).headers
+
+
 @pytest.mark.parametrize("name", [PLANTED, "x" * 200_000, "jan@bank.example", ID.upper()])
 def test_an_id_that_is_not_celerys_is_replaced(name: str) -> None:
     replaced = checked(id=name).headers["id"]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dispatcher.maintenance.alert_rules import rules
-from dispatcher.maintenance.metrics import GAUGES, OUTSIDE_GAUGES
+from dispatcher.maintenance.metrics import GAUGES, OUTSIDE_GAUGES, STATE_GAUGES
 from dispatcher.runtime.metric_families import FAMILIES
 from dispatcher.runtime.metrics import PREFIX
 from docs.monitoring import DASHBOARDS, files
@@ -29,7 +29,7 @@ def expressions() -> list[str]:
 
 def declared() -> dict[str, set[str]]:
     """The series that exist, each with its labels."""
-    names: dict[str, set[str]] = {PREFIX + gauge.name: set(gauge.labels) for gauge in (*GAUGES, *OUTSIDE_GAUGES)}
+    names: dict[str, set[str]] = {PREFIX + gauge.name: set(gauge.labels) for gauge in (*GAUGES, *OUTSIDE_GAUGES, *STATE_GAUGES)}
     for family in FAMILIES:
         for suffix in ("_bucket", "_sum", "_count") if family.buckets else ("",):
             names[PREFIX + family.name + suffix] = {*family.labels, *(["le"] if suffix == "_bucket" else [])}
@@ -70,7 +70,7 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
 
 
 def test_a_metric_has_one_name_and_a_unit_by_convention() -> None:
-    names = [family.name for family in FAMILIES] + [gauge.name for gauge in (*GAUGES, *OUTSIDE_GAUGES)]
+    names = [family.name for family in FAMILIES] + [gauge.name for gauge in (*GAUGES, *OUTSIDE_GAUGES, *STATE_GAUGES)]
     assert len(set(names)) == len(names)
     for family in FAMILIES:
         assert family.name.endswith(

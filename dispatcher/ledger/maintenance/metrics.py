@@ -16,6 +16,7 @@ from dispatcher.ledger.events import endpoint_cursors, outbox, sink_cursors
 from dispatcher.ledger.events.endpoint_cursors import EndpointCounts
 from dispatcher.ledger.events.sink_cursors import EventSinkCounts
 from dispatcher.ledger.maintenance.alerts import Alert, newest
+from dispatcher.ledger.maintenance.progress import idle_campaigns
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class ChannelStop:
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """The state of the system. `oldest_unsettled_at`: when the oldest event that is not applied yet came in.
-    `campaign_idle_since`: see `_campaign_idle_since`. `partitions_until`: the last month that has partitions, as 202611.
+    `campaign_idle_since`: of the running campaign that has waited longest, see `progress`. `partitions_until`: the last month that
+    has partitions, as 202611.
     """
 
     campaigns: dict[CampaignState, int]
@@ -91,32 +93,9 @@ def metrics(connection: Connection, now: datetime) -> Metrics:
         jobs_refused=refused_jobs.count_open(connection),
         alerts=newest(connection),
         counted_at=now,
-        campaign_idle_since=_campaign_idle_since(connection, now),
+        campaign_idle_since=next((campaign.since for campaign in idle_campaigns(connection, now)), None),
         partitions_until=max(partitions.periods(connection), default=None),
     )
-
-
-def _campaign_idle_since(connection: Connection, now: datetime) -> datetime | None:
-    """Since when nobody has worked on the running campaign that has waited longest; None where each has no due chunk.
-
-    A worker that claims sets `touched_at` later than `published_at` and `repeats` to 0. A chunk that is published again because it
-    seems lost counts `repeats`: that is no progress. So does the first publication count, but only since the campaign began.
-    """
-    (since,) = _one(
-        connection,
-        """
-        SELECT min(idle_since) FROM (
-            SELECT coalesce(
-                max(k.touched_at) FILTER (WHERE k.repeats = 0 OR k.touched_at > k.published_at), min(k.due_at)
-            ) AS idle_since
-            FROM campaigns c JOIN chunks k ON k.period = c.period AND k.campaign_no = c.no
-            WHERE c.state = 'running' AND k.done_at IS NULL AND k.due_at <= %s GROUP BY c.no
-        ) campaigns
-        """,
-        now,
-    )
-    result: datetime | None = since
-    return result
 
 
 def stops(connection: Connection) -> tuple[ChannelStop, ...]:

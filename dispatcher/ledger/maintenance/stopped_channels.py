@@ -19,9 +19,17 @@ def stop(connection: Connection, channel: Channel, provider: str, code: str, now
     )
 
 
-def lift(connection: Connection, channel: Channel) -> bool:
-    """Let a channel send again; False where it was not stopped."""
-    return bool(connection.execute("DELETE FROM channel_stops WHERE channel = %s", (channel,)).rowcount)
+def lift(connection: Connection, channel: Channel, now: datetime) -> bool:
+    """Let a channel send again, and its waiting messages at once; False where it was not stopped."""
+    with connection.transaction():
+        row = connection.execute("DELETE FROM channel_stops WHERE channel = %s RETURNING code", (channel,)).fetchone()
+        if row is None:
+            return False
+        connection.execute(
+            "UPDATE messages SET until = %s WHERE until > %s AND state = 'waiting' AND channel = %s AND reason = %s",
+            (now, now, channel, row[0]),
+        )
+    return True
 
 
 def stopped(connection: Connection) -> Mapping[Channel, str]:

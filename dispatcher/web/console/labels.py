@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
+from dispatcher.maintenance.standstills import Standstill
 
 STATES: Mapping[State, str] = {
     State.PENDING: "not decided yet",
@@ -77,3 +78,18 @@ PROVIDERS_OWN = "the provider’s own code"
 def reason(code: str) -> str:
     """A reason code in words."""
     return REASONS.get(code, PROVIDERS_OWN)
+
+
+STANDSTILLS: Mapping[Standstill, str] = {
+    Standstill.DATABASE: "The database does not answer",
+    Standstill.BROKER: "The broker does not answer",
+    Standstill.NOTHING_RUNS: "Nothing runs",
+    Standstill.BEAT: "Beat is silent",
+    Standstill.LANE: "A lane has no worker",
+    Standstill.CAMPAIGN_NOT_STARTED: "A campaign has not started",
+    Standstill.CAMPAIGN_IDLE: "A campaign makes no progress",
+    Standstill.MESSAGES_OVERDUE: "Messages are overdue",
+    Standstill.EVENTS_NOT_APPLIED: "Provider events are not applied",
+    Standstill.OUTBOX: "Events are not published",
+    Standstill.CHANNEL_STOPPED: "A channel is stopped",
+}

@@ -11,8 +11,9 @@ from fastapi.responses import HTMLResponse
 from dispatcher.campaigns.overview import Balance, BalanceCache, Campaign, newest_with_balance
 from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
 from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.domain.principal import Right
-from dispatcher.maintenance.metrics import collect
+from dispatcher.maintenance.standstills import examine
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -22,8 +23,6 @@ router = APIRouter(default_response_class=HTMLResponse)
 
 CAMPAIGNS_SHOWN = 20
 REFRESH_SECONDS = 5
-UNSETTLED_SECONDS_MAX = 60.0  # an event that waits for longer needs a person
-OVERDUE_MAX = 1_000  # more overdue messages than this mean that beat is not running
 CHANGING = frozenset({CampaignState.SCHEDULED, CampaignState.RUNNING})
 
 
@@ -46,16 +45,16 @@ def overview_page(operator: Operator, request: Request, services: ServicesDepend
         for each in newest_with_balance(services, balances, CAMPAIGNS_SHOWN)
         if operator.principal.may(Right.CONSOLE, each.campaign.spec.entity)
     ]
-    figures = collect(services)
-    waited_seconds = (now - figures.oldest_unsettled_at).total_seconds() if figures.oldest_unsettled_at else 0.0
+    condition = examine(services)
+    figures = condition.counts
+    if figures is None:
+        raise LedgerUnavailable("the database does not answer")
     return page(
         "overview.html",
         operator=operator,
         lines=[CampaignRow(each.campaign, each.balance, messages_per_second(each.campaign, each.balance, now)) for each in newest],
         figures=figures,
-        late=waited_seconds > UNSETTLED_SECONDS_MAX,
-        waited_seconds=waited_seconds,
-        overdue=figures.messages_overdue > OVERDUE_MAX,
+        findings=condition.findings,
         waiting=sum(version.status in NOT_APPROVED for version in template_versions(services)),
         refresh_seconds=refresh_seconds(still, [each.campaign for each in newest]),
     )

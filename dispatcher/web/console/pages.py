@@ -13,6 +13,7 @@ from dispatcher.web.console import (
     login,
     messages,
     oidc,
+    operations,
     overview,
     refused_jobs,
     search,
@@ -23,6 +24,6 @@ from dispatcher.web.console import (
 router = APIRouter(include_in_schema=False)
 for group in (
     *(login, oidc, account, overview, search, campaigns, messages),
-    *(inbound_messages, unresolved, refused_jobs, templates, event_endpoints, audit),
+    *(inbound_messages, unresolved, refused_jobs, templates, event_endpoints, audit, operations),
 ):
     router.include_router(group.router, prefix="/console")

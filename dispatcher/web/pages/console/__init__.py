@@ -63,11 +63,20 @@ def when(at: datetime | None) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else "–"
 
 
+def age(seconds: float) -> str:
+    """A time span in its largest unit."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
 _environment = Environment(
     loader=FileSystemLoader([FOLDER, PREVIEWS]), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_environment.filters.update(number=number, quantity=quantity, when=when, pieces=pieces)
+_environment.filters.update(number=number, age=age, quantity=quantity, when=when, pieces=pieces)
 _environment.globals.update(
     percent=percent, order=ORDER, states=labels.STATES, reason_words=labels.reason, campaign_states=labels.CAMPAIGN_STATES
 )
+_environment.globals["standstill_titles"] = labels.STANDSTILLS
 _environment.globals["CampaignState"] = CampaignState

@@ -1,0 +1,160 @@
+"""What stands still: engines that do not answer, beat or workers that give no sign of life, work that is due and is not done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.maintenance import metrics, progress, signs_of_life
+from dispatcher.ledger.maintenance.metrics import Metrics
+from dispatcher.ledger.maintenance.progress import IdleCampaign
+from dispatcher.ledger.maintenance.signs_of_life import SignOfLife
+from dispatcher.maintenance.signs_of_life import BEAT, SILENT_SECONDS
+from dispatcher.maintenance.surroundings import Surroundings, look
+from dispatcher.runtime.services import Services
+
+LATE_SECONDS = 20.0  # due work is picked up within a second or two
+OVERDUE_MAX = 1_000  # more overdue messages than this mean that they are not picked up
+EVENTS_LATE_SECONDS = 60.0
+
+
+class Standstill(StrEnum):
+    """The kinds of standstill. They are values of a metric's label and of `/readyz`."""
+
+    DATABASE = "database"
+    BROKER = "broker"
+    NOTHING_RUNS = "nothing_runs"
+    BEAT = "beat"
+    LANE = "lane"
+    CAMPAIGN_NOT_STARTED = "campaign_not_started"
+    CAMPAIGN_IDLE = "campaign_idle"
+    MESSAGES_OVERDUE = "messages_overdue"
+    EVENTS_NOT_APPLIED = "events_not_applied"
+    OUTBOX = "outbox"
+    CHANNEL_STOPPED = "channel_stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One standstill. `subject`: the lane, channel or campaign; empty where there is only one. `text` says what it means, and holds
+    no secret and no personal data."""
+
+    kind: Standstill
+    text: str
+    subject: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SystemState:
+    """The state of all parts. `signs` and `counts` are empty while the database does not answer."""
+
+    around: Surroundings
+    signs: Mapping[str, SignOfLife]
+    counts: Metrics | None
+    findings: Sequence[Finding]
+    looked_at: datetime
+
+
+def lanes() -> Sequence[str]:
+    """All lanes."""
+    import celeryconfig  # here: it imports kombu, which the command line does not need
+
+    return celeryconfig.LANES
+
+
+def examine(services: Services) -> SystemState:
+    """Look at everything once. An engine that does not answer costs some seconds at most."""
+    now, around = services.clock(), look(services)
+    findings = list(_engines(around))
+    if not around.engines["database"]:
+        return SystemState(around, {}, None, findings, now)
+    try:
+        with lend(services.pool) as connection:
+            signs = signs_of_life.all_signs(connection)
+            counts = metrics.metrics(connection, now)
+            idle, overdue = progress.idle_campaigns(connection, now), progress.overdue_campaigns(connection, now)
+    except LedgerUnavailable:
+        return SystemState(around, {}, None, [*findings, _database()], now)
+    findings += _silent(signs, around, now)
+    findings += _campaigns(idle, overdue, now)
+    findings += _work(counts)
+    return SystemState(around, signs, counts, findings, now)
+
+
+def is_silent(sign: SignOfLife | None, now: datetime) -> bool:
+    """Whether a part has given no sign of life for too long, or none ever."""
+    return sign is None or now - sign.seen_at > timedelta(seconds=SILENT_SECONDS)
+
+
+def _database() -> Finding:
+    return Finding(Standstill.DATABASE, "The database does not answer: nothing is accepted, decided or sent until it does.")
+
+
+def _engines(around: Surroundings) -> Iterator[Finding]:
+    if not around.engines["database"]:
+        yield _database()
+    if not around.engines.get("broker", True):
+        yield Finding(Standstill.BROKER, "The broker does not answer: what is accepted waits in the ledger, and nothing is sent.")
+
+
+def _silent(signs: Mapping[str, SignOfLife], around: Surroundings, now: datetime) -> Iterator[Finding]:
+    """Beat and lanes without a sign of life. Where no part ever gave one, nothing was started yet: that is no standstill."""
+    if not signs:
+        return
+    parts = (BEAT, *lanes())
+    started_at = min(sign.first_at for sign in signs.values())
+    if now - started_at < timedelta(seconds=SILENT_SECONDS):
+        return  # the others may still be starting
+    silent = [part for part in parts if is_silent(signs.get(part), now)]
+    newest = max(sign.seen_at for sign in signs.values())
+    if len(silent) == len(parts) and around.lanes and not any(lane.tasks for lane in around.lanes.values()):
+        silent = [BEAT]  # it puts nothing on the lanes
+    if len(silent) == len(parts):
+        text = "Neither beat nor any worker gives a sign of life: they are stopped or frozen, or cut off from the broker."
+        yield Finding(Standstill.NOTHING_RUNS, text, since=newest)
+        return
+    for part in silent:
+        since = signs[part].seen_at if part in signs else None
+        if part == BEAT:
+            yield Finding(
+                Standstill.BEAT, "Beat gives no sign of life: no campaign starts, and nothing that waits is sent.", since=since
+            )
+        else:
+            text = f"No worker of the lane {part} gives a sign of life: none runs, or it is frozen."
+            yield Finding(Standstill.LANE, text, part, since)
+
+
+def _campaigns(idle: Sequence[IdleCampaign], overdue: Sequence[IdleCampaign], now: datetime) -> Iterator[Finding]:
+    late = now - timedelta(seconds=LATE_SECONDS)
+    for campaign in overdue:
+        if campaign.since < late:
+            text = f"The campaign {campaign.id} should have started and has not. Do beat and the lane clock work?"
+            yield Finding(Standstill.CAMPAIGN_NOT_STARTED, text, campaign.id, campaign.since)
+    waiting = [campaign for campaign in idle if campaign.since < late]
+    for campaign in waiting:
+        text = f"The campaign {campaign.id} has due messages and makes no progress"
+        text += "; others do, and may go first." if len(waiting) < len(idle) else ". Do workers of the lane campaign work?"
+        yield Finding(Standstill.CAMPAIGN_IDLE, text, campaign.id, campaign.since)
+
+
+def _work(counts: Metrics) -> Iterator[Finding]:
+    now = counts.counted_at
+    if counts.messages_overdue > OVERDUE_MAX:
+        text = f"Overdue messages: {counts.messages_overdue:,}. Do beat and the lane clock work?"
+        yield Finding(Standstill.MESSAGES_OVERDUE, text)
+    oldest = counts.oldest_unsettled_at
+    if oldest is not None and now - oldest > timedelta(seconds=EVENTS_LATE_SECONDS):
+        text = f"Provider events that are not applied, perhaps opt-outs: {counts.events_unsettled:,}. Does the lane inbound work?"
+        yield Finding(Standstill.EVENTS_NOT_APPLIED, text, since=oldest)
+    oldest = counts.outbox_oldest_at
+    if oldest is not None and now - oldest > timedelta(seconds=EVENTS_LATE_SECONDS):
+        text = f"Events that other systems do not hear of: {counts.outbox_rows:,}. Does the lane clock work?"
+        yield Finding(Standstill.OUTBOX, text, since=oldest)
+    for stop in counts.stops:
+        text = f"{stop.channel}: {stop.provider} answered {stop.code}, so its keys or settings are wrong. Its messages wait."
+        yield Finding(Standstill.CHANNEL_STOPPED, text, stop.channel, stop.since)

@@ -1,0 +1,62 @@
+"""The console's page for operations: what stands still, and the last sign of life of each part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from dispatcher.maintenance.signs_of_life import BEAT
+from dispatcher.maintenance.standstills import SystemState, examine, is_silent, lanes
+from dispatcher.web.console.login import Operator
+from dispatcher.web.dependencies import ServicesDependency
+from dispatcher.web.pages.console import page
+
+router = APIRouter(prefix="/operations", default_response_class=HTMLResponse)
+
+REFRESH_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """Beat or a lane. `tasks` and `oldest_seconds` are None for beat, and where the broker does not say."""
+
+    name: str
+    seen_at: datetime | None
+    age_seconds: float | None
+    process: str
+    is_silent: bool
+    tasks: int | None = None
+    oldest_seconds: float | None = None
+
+
+@router.get("")
+def operations_page(operator: Operator, services: ServicesDependency, still: bool = False) -> str:
+    """Engines, beat and lanes, with what waits in each; works while the database or the broker does not answer."""
+    state = examine(services)
+    return page(
+        "operations.html",
+        operator=operator,
+        state=state,
+        parts=list(_parts(state)),
+        refresh_seconds=None if still else REFRESH_SECONDS,
+    )
+
+
+def _parts(state: SystemState) -> Iterator[PartRow]:
+    now = state.looked_at
+    for name in (BEAT, *lanes()):
+        sign, waiting = state.signs.get(name), state.around.lanes.get(name)
+        oldest = waiting.oldest_at if waiting else None
+        yield PartRow(
+            name,
+            sign.seen_at if sign else None,
+            max(0.0, (now - sign.seen_at).total_seconds()) if sign else None,
+            sign.process if sign and name != BEAT else "",
+            is_silent(sign, now),
+            waiting.tasks if waiting else None,
+            max(0.0, (now - datetime.fromtimestamp(oldest, UTC)).total_seconds()) if oldest else None,
+        )
