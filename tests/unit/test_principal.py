@@ -18,7 +18,7 @@ def test_a_right_is_held_by_role_and_for_an_entity() -> None:
         require(bart, Right.CAMPAIGNS, "kbc-bank")
 
 
-def test_nobody_submits_and_releases_and_the_auditor_changes_nothing() -> None:
+def test_no_role_submits_and_releases_and_an_auditor_only_reads() -> None:
     assert set(RIGHT_MEANINGS) == set(Right)
     assert set(ROLE_RIGHTS) == set(Role)
     assert not any({Right.CAMPAIGNS, Right.RELEASE} <= rights for rights in ROLE_RIGHTS.values())
