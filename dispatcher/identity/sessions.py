@@ -174,9 +174,10 @@ def _check(services: Services, given: Credentials) -> bool:
     """Whether name, password and code belong together. A code that passes is used up."""
     with lend(services.pool) as connection:
         user = users.find(connection, user_id(given.name)) if "\0" not in given.name else None
-        is_right = is_password(user.password_hash if user else None, given.password)
-        if user is None or user.disabled_at is not None or not is_right:
-            return False
+    is_right = is_password(user.password_hash if user else None, given.password)  # slow on purpose: no connection is held
+    if user is None or user.disabled_at is not None or not is_right:
+        return False
+    with lend(services.pool) as connection:
         return user.totp_secret is None or _take_code(connection, services, user.id, user.totp_secret, given.code)
 
 

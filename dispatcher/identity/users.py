@@ -189,24 +189,29 @@ def _check_other(name: str, by: Principal) -> None:
 def reset_password(services: Services, name: str) -> str:
     """A new password for the next sign-in, which has to be changed then. Ends the person's sessions. Raises `BadInput`."""
     password = new_password()
+    hashed = hash_password(password)
     with lend(services.pool) as connection, connection.transaction():
         found = _known(connection, name)
-        users.change(connection, found.id, password_hash=hash_password(password), must_change=True)
+        users.change(connection, found.id, password_hash=hashed, must_change=True)
         sessions.end_all(connection, found.id)
     return password
 
 
 def change_password(services: Services, user: str, old: str, new: str, session_hash: bytes = b"") -> None:
-    """Change one's own password; other sessions end. Raises `BadInput`."""
+    """Change one's own password; other sessions end. Raises `BadInput`.
+
+    Hashing is slow on purpose, so it happens while no connection is held.
+    """
+    found = find(services, user)
+    if not is_password(found.password_hash, old):
+        raise BadInput(InputError("password", 0, "old", "is not your password"))
+    if fault := password_fault(new, (found.name, found.id.removeprefix(USER_PREFIX))):
+        raise BadInput(InputError("password", 0, "new", fault))
+    if old == new:
+        raise BadInput(InputError("password", 0, "new", "should differ from the old one"))
+    hashed = hash_password(new)
     with lend(services.pool) as connection, connection.transaction():
-        found = _known(connection, user)
-        if not is_password(found.password_hash, old):
-            raise BadInput(InputError("password", 0, "old", "is not your password"))
-        if fault := password_fault(new, (found.name, found.id.removeprefix(USER_PREFIX))):
-            raise BadInput(InputError("password", 0, "new", fault))
-        if is_password(found.password_hash, new):
-            raise BadInput(InputError("password", 0, "new", "should differ from the old one"))
-        users.change(connection, found.id, password_hash=hash_password(new), must_change=False)
+        users.change(connection, found.id, password_hash=hashed, must_change=False)
         sessions.end_all(connection, found.id, session_hash)
 
 
