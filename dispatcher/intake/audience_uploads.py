@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from dispatcher.domain.person_names import is_same_name
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.rows import SUFFIXES
 
@@ -45,6 +46,10 @@ class UploadConflict(Exception):
 
 class UploadTooLarge(Exception):
     """The upload, or what it unpacks to, is larger than the settings allow. Nothing of it is kept."""
+
+
+class ForeignUpload(BadInput):
+    """The upload belongs to somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,8 @@ class Upload:
     submitted_by: str = ""  # the name of the API key; empty for the command line: then any key may use it
 
     def is_open_to(self, caller: str) -> bool:
-        """Whether this caller may read, continue and delete it."""
-        return self.submitted_by.strip().casefold() in ("", caller.strip().casefold())
+        """Whether this caller may read, use, continue and delete it."""
+        return not self.submitted_by or is_same_name(self.submitted_by, caller)
 
     @property
     def is_complete(self) -> bool:
@@ -262,9 +267,12 @@ def every(audiences: Path) -> list[Upload]:
     return [upload for upload in (_read(folder / name) for name in names) if upload is not None]
 
 
-def path_of(audiences: Path, upload_id: str) -> Path:
-    """The file of a complete upload. Raises BadInput."""
+def path_of(audiences: Path, upload_id: str, caller: str | None = None) -> Path:
+    """The file of a complete upload that this caller may use; None may use any. Raises BadInput."""
     upload = find(audiences, upload_id)
+    if upload is not None and caller is not None and not upload.is_open_to(caller):
+        message = f"upload {upload_id!r} belongs to {upload.submitted_by}, who alone can use it"
+        raise ForeignUpload(InputError("campaign", 0, "audience.upload", message))
     if upload is None:
         raise _bad(f"there is no upload {upload_id!r}: put it to /v1/audiences first", "campaign", "audience.upload")
     if not upload.is_complete:

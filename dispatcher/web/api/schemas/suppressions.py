@@ -38,8 +38,8 @@ class SuppressionFault(BaseModel):
 
 
 class SuppressionImportBody(BaseModel):
-    """What an import did, or would do. `reasons` counts the rows taken by their reason. Rows are `taken`, `ignored` or `rejected`; addresses are `suppressed` now, were
-    `suppressed_before`, or were `lifted_later` than the date in the list.
+    """What an import did, or would do. Rows are `taken`, `ignored` or `rejected`, and `reasons` counts those taken; addresses are
+    `suppressed` now, were `suppressed_before`, or were `lifted_later` than the date in the list.
     """
 
     dry_run: bool
