@@ -13,6 +13,7 @@ from dispatcher.web.console import (
     operations,
     overview,
     refused_jobs,
+    schedules,
     search,
     templates,
     unresolved,
@@ -20,7 +21,7 @@ from dispatcher.web.console import (
 
 router = APIRouter(include_in_schema=False)
 for group in (
-    *(login, overview, search, campaigns, messages, inbound_messages, unresolved, refused_jobs, templates, event_endpoints),
-    operations,
+    *(login, overview, search, campaigns, messages, inbound_messages, unresolved, refused_jobs, schedules, templates),
+    *(event_endpoints, operations),
 ):
     router.include_router(group.router, prefix="/console")
