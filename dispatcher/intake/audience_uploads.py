@@ -35,7 +35,7 @@ TYPES = {
 UPLOADS = "uploads"  # in the folder of audience files
 PART, DRAFT, NOTE = "part", "unpacked", "upload.json"
 GZIP = 31  # zlib's name for gzip with its header
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
+ID = "[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
 PIECE_BYTES = 1024 * 1024
 RATIO_FREE_BYTES = 10 * 1024 * 1024  # a small file may unpack to more than the ratio allows: it does no harm
 
@@ -245,7 +245,7 @@ class UploadWriter:
 
 def is_id(text: str) -> bool:
     """Whether this can be the id of an upload, and so the name of its folder."""
-    return _ID.fullmatch(text) is not None
+    return re.fullmatch(ID, text, re.ASCII) is not None
 
 
 def suffix_of(upload_id: str, content_type: str) -> str | None:

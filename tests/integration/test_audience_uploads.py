@@ -284,3 +284,18 @@ def test_retention_deletes_uploads_that_nobody_touched(caller: Caller) -> None:
     cleared = {each.data.what: each.cleared for each in retention.clear(services)}
     assert (due["uploaded audiences"], cleared["uploaded audiences"]) == (2, 2)
     assert [each["id"] for each in caller.call("GET", "/v1/audiences").json()["audiences"]] == ["new"]
+
+
+@pytest.mark.parametrize("upload_id", ["a b", "-list", "x" * 101])
+def test_a_bad_upload_id_is_named(caller: Caller, upload_id: str) -> None:
+    status, text = problem(caller.put(upload_id.replace(" ", "%20"), audience(1)))
+    assert (status, text.partition(":")[0]) == (422, "upload_id")
+    assert problem(caller.submit(upload_id))[1].startswith("audience.upload: ")
+
+
+def test_an_empty_audience_is_refused_and_the_dry_run_warns(caller: Caller) -> None:
+    caller.put("list", b"recipient,data.project\n", "text/csv")
+    assert "has no rows" in caller.submit("list", query="?dry_run=true").json()["needs"][0]
+    status, text = problem(caller.submit("list"))
+    assert (status, text) == (422, "audience: has no rows: the campaign would reach nobody")
+    assert overview.find(caller.services, "spring") is None
