@@ -10,7 +10,7 @@ from itertools import islice
 
 from channels.base import Sms
 from channels.sms_segments import count_segments
-from dispatcher.campaigns.audience_loading import too_many_invalid
+from dispatcher.campaigns.audience_loading import NO_ROWS, too_many_invalid
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.campaigns.whatsapp_templates import whatsapp_needs
 from dispatcher.delivery.hand_off import PreparedMessage
@@ -130,7 +130,10 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                     counts.add_sizes(messages)
                 raise _RollBack
         except _RollBack:
-            needs = (*_needs(connection, services.policy, submission, loader), *whatsapp_needs(services, connection, submission))
+            needs = (
+                *_needs(connection, services.policy, submission, loader),
+                *whatsapp_needs(services, connection, submission),
+            )
     return DryRun(
         spec=spec,
         audience=loader.rows_written,
@@ -158,6 +161,8 @@ def _needs(connection: Connection, policy: Policy, submission: Submission, loade
     """What people have to do before the campaign can start: approve its templates, and release it."""
     for error in approval_errors(connection, policy, submission.templates):
         yield error.message
+    if not loader.rows_written and not loader.invalid:
+        yield f"its audience {NO_ROWS}; as it is, it will be refused"
     audience_max = policy.four_eyes_audience_min
     if too_many_invalid(policy, loader.invalid, loader.rows_written):
         yield f"somebody other than its submitter has to release it, because {loader.invalid:,} of its rows cannot be read"

@@ -11,13 +11,13 @@ from typing import Annotated, Any, NoReturn
 import click
 import typer
 
-from dispatcher.campaigns import actions, dry_run, editing, overview, row_addition, submission
+from dispatcher.campaigns import actions, audience_fetch, dry_run, editing, overview, row_addition, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.overview import CampaignFilter, CampaignStatus
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.cli.broker import start_due
-from dispatcher.cli.identity import acting, noted
+from dispatcher.cli.identity import acting, noted, viewer
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.domain.audit import AuditAction, AuditNote, AuditOutcome
 from dispatcher.domain.campaign import CampaignState
@@ -53,7 +53,9 @@ def submit(
 ) -> None:
     """Submit a campaign with its audience. Running workers start on it at once."""
     services = bootstrap.services()
-    parsed = read_request(file, audience, services.policy.files, services.audiences)
+    me = viewer(services).id
+    sources = audience_fetch.sources(services, me, me)
+    parsed = read_request(file, audience, services.policy.files, sources)
     if dry_run_only:
         _dry_run(services, parsed, as_of, as_json)
         return
@@ -70,7 +72,8 @@ def submit(
         while result.status is SubmitStatus.LOADING:  # by another process: go on where it ends, or take its result
             show(result.audience)
             services.sleep(POLL_SECONDS)
-            result = submission.accept(services, read_request(file, audience, services.policy.files, services.audiences), show, who)
+            parsed = read_request(file, audience, services.policy.files, sources)
+            result = submission.accept(services, parsed, show, who)
     if result.status is SubmitStatus.CONFLICT:
         fail(f"{file}: id: campaign {parsed.id!r} was submitted before with other content; give this one another id", BAD_INPUT)
     start_due(services)
@@ -88,13 +91,17 @@ def dry_run_(
 ) -> None:
     """Decide and render every message of a campaign, and show the counts; send and keep nothing."""
     services = bootstrap.services()
-    _dry_run(services, read_request(file, audience, services.policy.files, services.audiences), as_of, as_json)
+    sources = audience_fetch.sources(services, viewer(services).id)
+    _dry_run(services, read_request(file, audience, services.policy.files, sources), as_of, as_json)
 
 
 def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | None, as_json: bool) -> None:
     moment = as_of.replace(tzinfo=UTC) if as_of else None
-    checked = check_campaign(request, submission.validation_context(services, moment))
-    _show_dry_run(dry_run_view(request.id, dry_run.dry_run(services, checked, moment)), as_json)
+    try:
+        checked = check_campaign(request, submission.validation_context(services, moment))
+        _show_dry_run(dry_run_view(request.id, dry_run.dry_run(services, checked, moment)), as_json)
+    finally:
+        audience_fetch.discard(services, request)
 
 
 def wait_for(services: Services, campaign_id: str) -> None:

@@ -41,11 +41,15 @@ def origin() -> Origin:
 
 def noted(services: Services, act: AuditNote) -> None:
     """Record an act in the audit log, before it happens. A look without signing in is recorded as the account's."""
+    audit.note(services, viewer(services), origin(), act)
+
+
+def viewer(services: Services) -> Principal:
+    """Who looks, where nobody has to sign in: else the account of the operating system."""
     try:
-        principal = current(services)
+        return current(services)
     except SignInNeeded:
-        principal = account_principal(account())
-    audit.note(services, principal, origin(), act)
+        return account_principal(account())
 
 
 def acting(services: Services, right: Right, entity: str | None = None) -> str:

@@ -33,7 +33,8 @@ COLUMNS = ("no", "channel", "hash", "reason", "source", "since", "lifted_at", "l
 def import_(
     file: Annotated[Path, typer.Argument(help="A .csv, .xlsx or .jsonl file of addresses, or of hashes from an export.")],
     list_format: Annotated[
-        str | None, typer.Option("--format", help="The format of the file, such as sendgrid-bounces. Default: by its columns.")
+        str | None,
+        typer.Option("--format", help="The format of the file, such as sendgrid-bounces. Needed where its columns fit several."),
     ] = None,
     reason: Annotated[str | None, typer.Option(help="The reason of rows that give none.")] = None,
     source: Annotated[str | None, typer.Option(help="The source of rows that give none.")] = None,
@@ -51,7 +52,9 @@ def import_(
     if as_json:
         print_json(document)
     else:
-        pairs("would be done" if dry_run else "", {name: value for name, value in document.items() if type(value) is int})
+        reasons = {f"reason {reason}": count for reason, count in document["reasons"].items()}
+        counts = {name: value for name, value in document.items() if type(value) is int}
+        pairs("would be done" if dry_run else "", {"format": document["format"], **reasons, **counts})
         for problem in document["faults"]:
             err.print(f"{file}:{problem['line']}: {problem['field']}: {problem['message']}".replace(": : ", ": "), markup=False)
         if imported.rejects:

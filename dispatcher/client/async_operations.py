@@ -85,8 +85,9 @@ class AsyncOperations(ABC):
         """The answer of a call. Raises `ApiError`."""
 
     async def submit_campaign(self, body: Campaign, **options: Unpack[SubmitCampaignOptions]) -> CampaignAccepted | DryRunBody:
-        """Accept a campaign with its whole audience: inline as rows such as `{"recipient": "c-1", "data": {…}}`, or
-        uploaded before to `/v1/audiences` and named as `{"upload": "ID"}`."""
+        """Accept a campaign with its whole audience: inline as rows such as `{"recipient": "c-1", "data": {…}}`,
+        uploaded before to `/v1/audiences` and named as `{"upload": "ID"}`, or fetched now from `{"url":
+        "https://…"}`, where the server allows that URL. An upload of another key is refused: 403."""
         answer: CampaignAccepted | DryRunBody = await self.call(Call("POST", "/v1/campaigns", body=body, options=dict(options)))
         return answer
 

@@ -174,7 +174,7 @@ Campaign = TypedDict(
         "variants": NotRequired["dict[str, str] | None"],
         "entity": NotRequired["str | None"],
         "channels": NotRequired["Sequence[Channel] | None"],
-        "audience": NotRequired["str | Sequence[Any] | UploadReference | None"],
+        "audience": NotRequired["str | Sequence[Any] | UploadReference | UrlReference | None"],
         "send_at": NotRequired["str | None"],
         "expires_at": NotRequired["str | None"],
         "fallback_after_seconds": NotRequired["float | None"],
@@ -890,7 +890,8 @@ RowsAdded = TypedDict(
     },
 )
 
-# A recurring campaign as people write it. Each run takes the newest upload that `campaign.audience.upload` describes.
+# A recurring campaign as people write it. Each run takes the newest upload that `campaign.audience.upload` describes, or
+# what `campaign.audience.url` has at its time.
 Schedule = TypedDict(
     "Schedule",
     {
@@ -1018,12 +1019,14 @@ SuppressionFault = TypedDict(
     },
 )
 
-# What an import did, or would do. Rows are `taken`, `ignored` or `rejected`; addresses are `suppressed` now, were
-# `suppressed_before`, or were `lifted_later` than the date in the list.
+# What an import did, or would do. Rows are `taken`, `ignored` or `rejected`, and `reasons` counts those taken; addresses
+# are `suppressed` now, were `suppressed_before`, or were `lifted_later` than the date in the list.
 SuppressionImportBody = TypedDict(
     "SuppressionImportBody",
     {
         "dry_run": "bool",
+        "format": "str",
+        "reasons": "dict[str, int]",
         "taken": "int",
         "ignored": "int",
         "rejected": "int",
@@ -1203,6 +1206,14 @@ UploadReference = TypedDict(
     "UploadReference",
     {
         "upload": "str",
+    },
+)
+
+# An audience that is fetched when the campaign is submitted, from where `DISPATCHER_AUDIENCE_URLS` allows.
+UrlReference = TypedDict(
+    "UrlReference",
+    {
+        "url": "str",
     },
 )
 

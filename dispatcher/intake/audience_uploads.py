@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from dispatcher.domain.principal import is_same_principal
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.rows import SUFFIXES
 
@@ -34,7 +35,7 @@ TYPES = {
 UPLOADS = "uploads"  # in the folder of audience files
 PART, DRAFT, NOTE = "part", "unpacked", "upload.json"
 GZIP = 31  # zlib's name for gzip with its header
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
+ID = "[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
 PIECE_BYTES = 1024 * 1024
 RATIO_FREE_BYTES = 10 * 1024 * 1024  # a small file may unpack to more than the ratio allows: it does no harm
 
@@ -45,6 +46,10 @@ class UploadConflict(Exception):
 
 class UploadTooLarge(Exception):
     """The upload, or what it unpacks to, is larger than the settings allow. Nothing of it is kept."""
+
+
+class ForeignUpload(BadInput):
+    """The upload belongs to somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,8 @@ class Upload:
     submitted_by: str = ""  # the name of the API key; empty for the command line: then any key may use it
 
     def is_open_to(self, caller: str) -> bool:
-        """Whether this caller may read, continue and delete it."""
-        return self.submitted_by.strip().casefold() in ("", caller.strip().casefold())
+        """Whether this caller may read, use, continue and delete it."""
+        return not self.submitted_by or is_same_principal(self.submitted_by, caller)
 
     @property
     def is_complete(self) -> bool:
@@ -240,7 +245,7 @@ class UploadWriter:
 
 def is_id(text: str) -> bool:
     """Whether this can be the id of an upload, and so the name of its folder."""
-    return _ID.fullmatch(text) is not None
+    return re.fullmatch(ID, text, re.ASCII) is not None
 
 
 def suffix_of(upload_id: str, content_type: str) -> str | None:
@@ -262,9 +267,12 @@ def every(audiences: Path) -> list[Upload]:
     return [upload for upload in (_read(folder / name) for name in names) if upload is not None]
 
 
-def path_of(audiences: Path, upload_id: str) -> Path:
-    """The file of a complete upload. Raises BadInput."""
+def path_of(audiences: Path, upload_id: str, caller: str | None = None) -> Path:
+    """The file of a complete upload that this caller may use; None may use any. Raises BadInput."""
     upload = find(audiences, upload_id)
+    if upload is not None and caller is not None and not upload.is_open_to(caller):
+        message = f"upload {upload_id!r} belongs to {upload.submitted_by}, who alone can use it"
+        raise ForeignUpload(InputError("campaign", 0, "audience.upload", message))
     if upload is None:
         raise _bad(f"there is no upload {upload_id!r}: put it to /v1/audiences first", "campaign", "audience.upload")
     if not upload.is_complete:

@@ -224,6 +224,7 @@ def services(
         public_url=config.public_url.rstrip("/"),
         audiences=config.audiences,
         webhook_hosts=config.webhook_hosts,
+        audience_urls=config.audience_urls,
         kafka=config.kafka,
         event_files=config.event_files,
         oidc=config.oidc,

@@ -11,6 +11,7 @@ from channels.base import Channel, Provider
 from channels.send_window import MonotonicClock, boot_seconds
 from channels.whatsapp_templates import TemplateClient
 from dispatcher.content import Catalog
+from dispatcher.domain.audience_urls import AudienceUrl
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Pool
 from dispatcher.policy import Policy
@@ -91,6 +92,7 @@ class Services:
     whatsapp_is_sandbox: bool = False  # nobody is reached: templates are pushed without being asked
     monotonic_clock: MonotonicClock = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
     webhook_hosts: frozenset[str] = frozenset()  # hosts of event endpoints that may be private or http
+    audience_urls: tuple[AudienceUrl, ...] = ()  # audiences are fetched from under these only
     kafka: KafkaSettings | None = None  # events are delivered to it, too
     oidc: OidcSettings | None = None  # people sign in with it, too
     event_files: EventFileSettings | None = None  # events are written to files, too

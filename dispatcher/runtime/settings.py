@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from channels.base import Channel
 from channels.registry import Pattern, PluginFault, plugin_faults, plugins
 from dispatcher.content import default_folder
+from dispatcher.domain.audience_urls import HTTPS, AudienceUrl, BadAudienceUrl, parse_prefix
 from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
 from dispatcher.runtime.oidc_settings import OidcSettings, read_oidc
@@ -71,6 +73,7 @@ class Settings:
     specialise: bool  # render along compiled paths; off: run the template for each message
     send_deadline_seconds: float  # the longest time from claim to hand-off
     webhook_hosts: frozenset[str]  # of event endpoints that may be private or http
+    audience_urls: tuple[AudienceUrl, ...]  # audiences are fetched from under these, and from nowhere else
     lease_seconds: float  # how long a worker may take from claim to settlement before its claims count as lost
     seal_required: bool = False  # the public Celery tasks refuse plain arguments
     upload_bytes_max: int = 4_000_000_000  # of an uploaded audience, as sent and as unpacked
@@ -153,6 +156,7 @@ def _settings(read: EnvironmentReader) -> Settings:
         seconds=_seconds(read, providers),
         rates=_rates(read),
         webhook_hosts=_webhook_hosts(read),
+        audience_urls=_audience_urls(read),
         kafka=read_kafka(read),
         event_files=read_event_files(read),
         send_deadline_seconds=send_deadline_seconds,
@@ -247,6 +251,25 @@ def _webhook_hosts(read: EnvironmentReader) -> frozenset[str]:
         if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:]*:[0-9a-f:.]*:[0-9a-f:.]*", host):
             read.fault(f"DISPATCHER_WEBHOOK_HOSTS has {host!r}: it must be host names or addresses, without https:// and port.")
     return frozenset(hosts)
+
+
+def _audience_urls(read: EnvironmentReader) -> tuple[AudienceUrl, ...]:
+    """The prefixes of URLs from which audiences may be fetched."""
+    value = read.text(
+        "DISPATCHER_AUDIENCE_URLS",
+        about="from where campaigns may fetch audiences by URL, separated by commas: each allows the URLs under it. Object storage "
+        "needs the extra `files`; without it no audience is fetched",
+        values="such as `https://crm.example.com/exports/`, `s3://bucket/audiences/`",
+    )
+    prefixes = []
+    for number, part in enumerate((part.strip() for part in value.split(",") if part.strip()), start=1):
+        try:
+            prefixes.append(parse_prefix(part))
+        except BadAudienceUrl as error:  # the URL is not shown: it may hold a password
+            read.fault(f"DISPATCHER_AUDIENCE_URLS, URL {number} (not shown) {error}.")
+    if any(prefix.scheme != HTTPS for prefix in prefixes) and find_spec("fsspec") is None:
+        read.fault("DISPATCHER_AUDIENCE_URLS names object storage, but fsspec is not installed: it is the extra `files`.")
+    return tuple(prefixes)
 
 
 def _lease(read: EnvironmentReader) -> tuple[float, float]:

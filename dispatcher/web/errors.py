@@ -25,6 +25,7 @@ from dispatcher.domain.errors import (
 )
 from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
+from dispatcher.intake.audience_uploads import ForeignUpload
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.json_limits import TooLarge
 from dispatcher.web.pages.console import page
@@ -87,6 +88,8 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _bad_input(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadInput)  # noqa: S101
+    if isinstance(error, ForeignUpload):
+        return problem(request, HTTPStatus.FORBIDDEN, error.faults[0].message)
     if isinstance(error, TooLarge):
         return problem(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body {error.faults[0].message}")
     faults = [_field_error(fault.field, fault.message, fault.line or None) for fault in error.faults]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -30,9 +31,18 @@ class DuplexResponse(StreamingResponse):
 
 
 async def lines_of(request: Request, first_line: int = 1) -> AsyncIterator[tuple[int, bytes | None]]:
-    """The lines of a body with their numbers, without the blank ones; None for one that is too long."""
-    number, rest, is_too_long = first_line - 1, b"", False
+    """The lines of a body with their numbers, without the blank ones; None for one that is too long.
+
+    A byte order mark before the first line is left out: some Windows programs write one.
+    """
+    number, rest, is_too_long, is_begun = first_line - 1, b"", False, False
     async for part in request.stream():
+        if not is_begun:
+            rest, part = b"", rest + part  # noqa: PLW2901  the mark can come in pieces
+            if len(part) < len(BOM_UTF8) and BOM_UTF8.startswith(part):
+                rest = part
+                continue
+            is_begun, part = True, part.removeprefix(BOM_UTF8)  # noqa: PLW2901
         *complete, rest = (rest + part).split(b"\n")
         for line in complete:
             number += 1

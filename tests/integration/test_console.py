@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from channels.alerts import alert, set_alert_sink
 from channels.base import BadAddress, Channel, Event, EventKind, InboundText, Uncertain, WhatsApp
 from channels.providers.outbox import Outbox
-from dispatcher.campaigns import refused_jobs
+from dispatcher.campaigns import refused_jobs, schedule_runs, schedules
 from dispatcher.campaigns.scheduler import due_chunks
 from dispatcher.campaigns.submission import submit, validation_context
 from dispatcher.domain.campaign import CampaignState
@@ -382,3 +382,20 @@ def test_refused_jobs_are_listed_alerted_and_closed(visitor: Visitor) -> None:
     assert visitor.post(f"/console/refused-jobs/{number}", visitor.form_token()).status_code == 303
     assert "No refused job is open." in visitor.get("/console/refused-jobs")
     assert refused_jobs.newest(visitor.services, 1, only_open=False)[0].closed_by == "user:ops"
+
+
+def test_a_recurring_campaign_shows_its_runs_and_why_one_failed(visitor: Visitor) -> None:
+    services = visitor.services
+    campaign = {"template": "loan_offer", "channels": ["email"], "audience": {"upload": "weekly-*"}}
+    form = {"id": "weekly", "cron": "0 9 * * *", "zone": "Europe/Brussels", "campaign": campaign}
+    schedules.add(services, schedules.parse(services, form), "<anna>")
+    visitor.sign_in()
+    assert "not run yet" in visitor.get("/console/schedules/weekly")
+    visitor.clock.now = datetime(2026, 11, 24, 8, tzinfo=UTC)
+    schedule_runs.start_due(services)
+    visitor.sign_in()
+    assert 'href="/console/schedules/weekly"' in visitor.get("/console/schedules")
+    shown = visitor.get("/console/schedules/weekly")
+    for text in ("<code>audience_missing</code> there is no complete upload weekly-*", "weekly-2026-11-24T0900", "&lt;anna&gt;"):
+        assert text in shown
+    assert visitor.client.get("/console/schedules/other", headers={"Accept": "text/html"}).status_code == 404

@@ -29,6 +29,7 @@ from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import State
 from dispatcher.domain.notation import Notation, number
 from dispatcher.intake.audience import read_audience
+from dispatcher.intake.audience_reference import AudienceSources
 from dispatcher.intake.campaign import check_campaign, parse_campaign, parse_request, read_request
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.recipient import BadRecipient, parse
@@ -508,7 +509,7 @@ def rejected_rows(services: Services, folder: Path, name: str, content: str | by
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     campaign_id = f"c{path.stat().st_mtime_ns}"
     form = {"id": campaign_id, "template": "loan_offer", "channels": ["email"], "audience": str(path)}
-    submission.accept(services, parse_request(form, folder, services.policy.files))
+    submission.accept(services, parse_request(form, AudienceSources(folder), services.policy.files))
     found = overview.find(services, campaign_id)
     assert found is not None
     return overview.unreadable_rows(services, found, 100)
@@ -597,7 +598,7 @@ def test_a_resumed_load_reads_the_same_rows(services: Services, tmp_path: Path) 
     path = tmp_path / "a.csv"
     path.write_bytes(("Recipient;Data.amount;\r\n" + "\r\n".join(lines)).encode("utf-16"))
     form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": str(path)}
-    result = submission.accept(services, parse_request(form, tmp_path), seconds_max=0)
+    result = submission.accept(services, parse_request(form, AudienceSources(tmp_path)), seconds_max=0)
     steps = 0
     while result.status is SubmitStatus.LOADING and result.load is not None:
         result = submission.load_some(services, result.load, seconds_max=0)
@@ -605,10 +606,11 @@ def test_a_resumed_load_reads_the_same_rows(services: Services, tmp_path: Path) 
     assert steps > 3
     assert (result.audience, result.invalid) == (19, 2)
     assert stored(services)["p-19"] == {"amount": "19.5"}
-    assert submission.accept(services, parse_request(form, tmp_path)).status is SubmitStatus.KNOWN
+    assert submission.accept(services, parse_request(form, AudienceSources(tmp_path))).status is SubmitStatus.KNOWN
     copy = tmp_path / "copy.csv"
     copy.write_bytes(path.read_bytes())
-    assert submission.accept(services, parse_request(form | {"audience": str(copy)}, tmp_path)).status is SubmitStatus.KNOWN
+    request = parse_request(form | {"audience": str(copy)}, AudienceSources(tmp_path))
+    assert submission.accept(services, request).status is SubmitStatus.KNOWN
 
 
 # -- workbooks ---------------------------------------------------------------------------------------------------------
@@ -680,8 +682,8 @@ def test_a_workbook_that_cannot_be_read_is_refused_with_the_reason(take: Import,
 def submit(services: Services, audience: list[Any] | Path, **changes: Any) -> None:
     rows = str(audience) if isinstance(audience, Path) else audience
     form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows, **changes}
-    folder = audience.parent if isinstance(audience, Path) else None
-    submission.accept(services, parse_request(form, folder, services.policy.files), by="Anne")
+    sources = AudienceSources(audience.parent) if isinstance(audience, Path) else None
+    submission.accept(services, parse_request(form, sources, services.policy.files), by="Anne")
 
 
 def state(services: Services) -> tuple[CampaignState, str]:

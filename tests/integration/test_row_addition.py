@@ -16,6 +16,7 @@ from dispatcher.campaigns import overview, row_addition, submission
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.intake.audience import inline
+from dispatcher.intake.audience_reference import AudienceSources
 from dispatcher.intake.campaign import parse_request
 from dispatcher.intake.errors import BadInput
 from dispatcher.ledger.connection import lend
@@ -83,7 +84,7 @@ def test_a_resumed_load_finds_another_partners_link(services: Services, tmp_path
     add_people(services, *(person(f"c-{n}", n, offers={"partner": "tailored"}) for n in range(9)))
 
     def load() -> None:
-        result = submission.accept(services, parse_request(form, tmp_path), seconds_max=0)
+        result = submission.accept(services, parse_request(form, AudienceSources(tmp_path)), seconds_max=0)
         while result.status is SubmitStatus.LOADING and result.load is not None:
             result = submission.load_some(services, result.load, seconds_max=0)
 

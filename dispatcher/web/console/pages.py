@@ -16,6 +16,7 @@ from dispatcher.web.console import (
     operations,
     overview,
     refused_jobs,
+    schedules,
     search,
     templates,
     unresolved,
@@ -23,7 +24,20 @@ from dispatcher.web.console import (
 
 router = APIRouter(include_in_schema=False)
 for group in (
-    *(login, oidc, account, overview, search, campaigns, messages),
-    *(inbound_messages, unresolved, refused_jobs, templates, event_endpoints, audit, operations),
+    *(
+        login,
+        oidc,
+        account,
+        overview,
+        search,
+        campaigns,
+        messages,
+        inbound_messages,
+        unresolved,
+        refused_jobs,
+        schedules,
+        templates,
+    ),
+    *(event_endpoints, audit, operations),
 ):
     router.include_router(group.router, prefix="/console")
