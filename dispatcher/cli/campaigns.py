@@ -16,7 +16,20 @@ from dispatcher.campaigns.overview import CampaignFilter, CampaignStatus
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.cli.broker import start_due
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, account, err, fail, out, pairs, print_json, progress, rows
+from dispatcher.cli.output import (
+    BAD_INPUT,
+    REFUSED,
+    Json,
+    account,
+    err,
+    fail,
+    out,
+    pairs,
+    print_json,
+    progress,
+    rows,
+    show_left_out,
+)
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import State
@@ -49,7 +62,7 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Submit a campaign with its audience. Running workers start on it at once."""
-    services, submitter = bootstrap.services(), by or account()
+    services, submitter = bootstrap.services(on_faults=show_left_out), by or account()
     sources = audience_fetch.sources(services, submitter, submitter)
     parsed = read_request(file, audience, services.policy.files, sources)
     if dry_run_only:
@@ -84,7 +97,7 @@ def dry_run_(
     as_json: Json = False,
 ) -> None:
     """Decide and render every message of a campaign, and show the counts; send and keep nothing."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     sources = audience_fetch.sources(services, account())
     _dry_run(services, read_request(file, audience, services.policy.files, sources), as_of, as_json)
 
@@ -159,7 +172,7 @@ def list_(
 ) -> None:
     """List the newest campaigns."""
     wanted = CampaignFilter(tuple(tags or ()), cost_centre)
-    lines = [campaign_line(campaign) for campaign in overview.newest(bootstrap.services(), limit, wanted)]
+    lines = [campaign_line(campaign) for campaign in overview.newest(bootstrap.services(on_faults=show_left_out), limit, wanted)]
     if as_json:
         print_json(lines)
     elif not lines:
@@ -172,7 +185,7 @@ def list_(
 @app.command()
 def show(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Show a campaign's balance: the states of its recipients, and the reasons."""
-    _show(bootstrap.services(), campaign_id, as_json)
+    _show(bootstrap.services(on_faults=show_left_out), campaign_id, as_json)
 
 
 def _show(services: Services, campaign_id: str, as_json: bool) -> None:
@@ -228,7 +241,7 @@ def _by_variant(variants: dict[str, dict[str, int]]) -> Iterator[tuple[str, str,
 
 def _act(campaign_id: str, action: CampaignAction, actor: str, as_json: bool) -> None:
     """Apply an action. A campaign that is in the wanted state already needs no change, and the command succeeds."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     result = actions.apply(services, campaign_id, action, actor) or _unknown(campaign_id)
     if result.refusal is not None:
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
@@ -258,7 +271,7 @@ def add_rows(
 
     A recipient whom the campaign has already gets no second message.
     """
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     source = RowSource(read_audience(file, services.policy.files), str(file))
     result = row_addition.add_rows(services, campaign_id, source, by or account()) or _unknown(campaign_id)
     if result.refusal is not None:
@@ -284,7 +297,7 @@ def edit(
     """Change options of a campaign that is scheduled, awaiting release or paused."""
     given = {"send_at": send_at, "rate_per_second": rate_per_second, "expires_at": expires_at, "priority": priority}
     changes = parse_edit({name: None if text == "none" else text for name, text in given.items() if text is not None})
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     try:
         result = editing.edit(services, campaign_id, changes, by or account(), if_version) or _unknown(campaign_id)
     except VersionConflict as error:
@@ -319,7 +332,7 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON array with an object per message, not CSV.")] = False,
 ) -> None:
     """Write one CSV line per message: line, recipient, message id, channel, state, reason. No addresses, no contents."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     campaign = overview.find(services, campaign_id) or _unknown(campaign_id)
     with click.open_file(str(file or "-"), "wb") as target:
         (overview.export_json if as_json else overview.export_csv)(services, campaign, target.write)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli.broker import publish
-from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
+from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.inbound import agent_reply, customer_replies
 from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers.times import moment
@@ -27,7 +27,7 @@ def list_(
     """List inbound messages that wait, with the ids of all who may have sent them. The policy limits how long texts are kept."""
     lines = [
         (each.id, each.received_at.isoformat(), moment(each.answer_until), each.channel.value, list(each.recipients), each.text)
-        for each in customer_replies.waiting(bootstrap.services(), limit)
+        for each in customer_replies.waiting(bootstrap.services(on_faults=show_left_out), limit)
     ]
     if as_json:
         print_json({"texts": [dict(zip(FIELDS, line, strict=True)) for line in lines]})
@@ -45,7 +45,7 @@ def answer(
     as_json: Json = False,
 ) -> None:
     """Answer a message and take it off the list. WhatsApp allows that within 24 hours of the person's own message."""
-    objection = agent_reply.answer(bootstrap.services(), message_id, text, actor or getpass.getuser())
+    objection = agent_reply.answer(bootstrap.services(on_faults=show_left_out), message_id, text, actor or getpass.getuser())
     if objection is not None:
         fail(objection, REFUSED)
     if as_json:
@@ -64,7 +64,9 @@ def close(
     as_json: Json = False,
 ) -> None:
     """Take a message off the list once somebody has read it."""
-    if not customer_replies.close_unclear_message(bootstrap.services(), publish, message_id, actor or getpass.getuser(), stop):
+    if not customer_replies.close_unclear_message(
+        bootstrap.services(on_faults=show_left_out), publish, message_id, actor or getpass.getuser(), stop
+    ):
         fail(f"no inbound message {message_id} is waiting", REFUSED)
     if as_json:
         print_json({"id": message_id, "closed": True, "stop": stop})

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.campaigns import refused_jobs
-from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
+from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers.refused_jobs import refused_job
 
@@ -24,7 +24,9 @@ def list_refused(
     as_json: Json = False,
 ) -> None:
     """List refused jobs, with what was wrong and how often each came. Their arguments are not kept: send the mended job again."""
-    documents = [refused_job(each) for each in refused_jobs.newest(bootstrap.services(), limit, only_open=not all_)]
+    documents = [
+        refused_job(each) for each in refused_jobs.newest(bootstrap.services(on_faults=show_left_out), limit, only_open=not all_)
+    ]
     if as_json:
         print_json({"jobs": documents})
     elif documents:
@@ -42,7 +44,7 @@ def close(
     as_json: Json = False,
 ) -> None:
     """Take a refused job off the list. One that is refused again comes back."""
-    if not refused_jobs.close(bootstrap.services(), number, actor or getpass.getuser()):
+    if not refused_jobs.close(bootstrap.services(on_faults=show_left_out), number, actor or getpass.getuser()):
         fail(f"there is no refused job {number}", REFUSED)
     if as_json:
         print_json({"number": number, "closed": True})

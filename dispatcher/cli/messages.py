@@ -14,7 +14,7 @@ import typer
 from channels.base import Channel
 from dispatcher.campaigns import submission, trigger_cancellation
 from dispatcher.cli.broker import publish_or_warn
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows, show_left_out
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
 from dispatcher.delivery.messages import UNKNOWN_PROVIDER, Message, MessageFilter, UnresolvedFilter
@@ -63,7 +63,7 @@ def send(
         variables = json.loads(data)
     except json.JSONDecodeError as error:
         raise BadInput(InputError("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     job = {"key": key, "recipient": recipient, "template": template, "data": variables}
     place = submission.accept_trigger(services, job if send_at is None else {**job, "send_at": send_at})
     if submission.is_due(services, place):
@@ -95,7 +95,7 @@ def cancel(
     """Cancel a trigger that is not sent yet."""
     if (message_id is None) == (key is None):
         fail("name either a message id or --key", BAD_INPUT)
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     if key is not None:
         result = trigger_cancellation.cancel_by_key(services, key)
     else:
@@ -122,7 +122,7 @@ def list_(  # one option for each filter
     """List messages, newest first, without addresses and contents."""
     since, until = (at.replace(tzinfo=UTC) if at else None for at in (since, until))
     wanted = MessageFilter(recipient, campaign, state, channel, since, until)
-    page = message_page(messages.list_page(bootstrap.services(), wanted, cursor, limit))
+    page = message_page(messages.list_page(bootstrap.services(on_faults=show_left_out), wanted, cursor, limit))
     if as_json:
         print_json(page)
         return
@@ -153,7 +153,7 @@ def _show(message: Message, as_json: bool) -> None:
 @app.command()
 def show(message_id: MessageIdArgument, as_json: Json = False) -> None:
     """Show a message's state, and its provider's reports."""
-    _show(_find(bootstrap.services(), MessageId.parse(message_id)), as_json)
+    _show(_find(bootstrap.services(on_faults=show_left_out), MessageId.parse(message_id)), as_json)
 
 
 @app.command("explain")
@@ -167,7 +167,7 @@ def explain_(
     """Explain why a message was sent or not, in sentences for its recipient."""
     if language not in LANGUAGES:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     found: Sequence[Message]
     if message_id:
         found = [_find(services, MessageId.parse(message_id))]
@@ -214,7 +214,7 @@ def unresolved(
 ) -> None:
     """List unresolved messages, which may have been sent. `ask at` is the time of the next look-up, if any."""
     wanted = _filter(campaign, channel, provider, since, until)
-    views = [unresolved_view(each) for each in messages.list_unresolved(bootstrap.services(), wanted, limit)]
+    views = [unresolved_view(each) for each in messages.list_unresolved(bootstrap.services(on_faults=show_left_out), wanted, limit)]
     if as_json:
         print_json(views)
     elif not views:
@@ -253,7 +253,11 @@ def resolve(
     wanted = _filter(campaign, channel, provider, since, until)
     if (message_id is None) == wanted.is_empty:
         fail("name either a MESSAGE_ID, or a campaign, channel, provider or time", BAD_INPUT)
-    services, was_sent, who = bootstrap.services(), state is HandResolution.ACCEPTED, actor or getpass.getuser()
+    services, was_sent, who = (
+        bootstrap.services(on_faults=show_left_out),
+        state is HandResolution.ACCEPTED,
+        actor or getpass.getuser(),
+    )
     if message_id is None:
         _resolve_all(services, wanted, was_sent, who if yes else None, as_json)
         return
@@ -296,7 +300,7 @@ def print_explanation(view: dict[str, Any]) -> None:
 @dead.command("list")
 def list_dead(campaign: Annotated[str | None, typer.Option()] = None, as_json: Json = False) -> None:
     """List dead messages, newest first."""
-    views = [dead_view(each) for each in messages.list_dead(bootstrap.services(), campaign, DEAD_SHOWN)]
+    views = [dead_view(each) for each in messages.list_dead(bootstrap.services(on_faults=show_left_out), campaign, DEAD_SHOWN)]
     if as_json:
         print_json(views)
     elif not views:
@@ -315,7 +319,7 @@ def replay(
     if not message_ids and not campaign:
         fail("name message ids, or --campaign", BAD_INPUT)
     parsed = [MessageId.parse(text) for text in message_ids or ()]
-    result = messages.replay(bootstrap.services(), parsed, campaign)
+    result = messages.replay(bootstrap.services(on_faults=show_left_out), parsed, campaign)
     if as_json:
         print_json({"replayed": result.replayed, "refused": {str(ref): reason for ref, reason in result.refused.items()}})
         return

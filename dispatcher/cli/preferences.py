@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.cli.broker import publish
-from dispatcher.cli.output import BAD_INPUT, Json, fail, out, print_json, rows
+from dispatcher.cli.output import BAD_INPUT, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.cli.recipients import RecipientId
 from dispatcher.consent import preferences
 from dispatcher.consent.preferences import ConsentEvent, PreferenceChange
@@ -48,7 +48,7 @@ def show(
 ) -> None:
     """Show the choices in force now, or on record at a moment, each with its proof."""
     moment = _moment(as_of, "--as-of")
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     present = preferences.show(services, recipient_id)
     choices = preferences.as_of(services, recipient_id, moment) if moment else present.choices
     lines = [
@@ -64,7 +64,7 @@ def show(
 @app.command()
 def history(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Show every recorded choice, oldest first: when it was made and recorded, where, by whom, on which text."""
-    events = preferences.history(bootstrap.services(), recipient_id)
+    events = preferences.history(bootstrap.services(on_faults=show_left_out), recipient_id)
     if as_json:
         print_json(history_view(recipient_id, events))
     else:
@@ -105,7 +105,7 @@ def set_(
     if not requested:
         fail("nothing to record: give --offer, --email, --push, --sms-whatsapp or --object-marketing", BAD_INPUT)
     change = PreferenceChange(recipient_id, requested, source, actor, wording, said_at=_moment(at, "--at"))
-    recorded = preferences.record(bootstrap.services(), publish, change)
+    recorded = preferences.record(bootstrap.services(on_faults=show_left_out), publish, change)
     events = [{"subject": event.subject, "value": event.new_value, "evidence": event.evidence} for event in recorded.events]
     superseded = [{"subject": each.subject, "value": each.value} for each in recorded.superseded]
     if as_json:

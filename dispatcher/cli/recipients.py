@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli.output import REFUSED, AlwaysJson, Json, err, out, pairs, print_json, progress
+from dispatcher.cli.output import REFUSED, AlwaysJson, Json, err, out, pairs, print_json, progress, show_left_out
 from dispatcher.consent import erasure, recipients
 from dispatcher.runtime import bootstrap
 
@@ -27,7 +27,11 @@ def import_(
     reject_path = rejects or file.with_name(file.name + ".rejected.jsonl")
     with progress("importing", None) as (bar, task):
         imported = recipients.import_recipients(
-            bootstrap.services(), file, reject_path, getpass.getuser(), lambda done: bar.update(task, completed=done)
+            bootstrap.services(on_faults=show_left_out),
+            file,
+            reject_path,
+            getpass.getuser(),
+            lambda done: bar.update(task, completed=done),
         )
     counts = {"new": imported.new, "changed": imported.changed, "unchanged": imported.unchanged, "rejected": imported.rejected}
     counts |= {"rejected_with_opt_outs_recorded": imported.opt_outs} if imported.opt_outs or as_json else {}
@@ -48,7 +52,7 @@ def import_(
 @app.command()
 def show(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Show everything on record about one person."""
-    record = recipients.show(bootstrap.services(), recipient_id)
+    record = recipients.show(bootstrap.services(on_faults=show_left_out), recipient_id)
     if as_json:
         print_json(record)
     else:
@@ -58,13 +62,13 @@ def show(recipient_id: RecipientId, as_json: Json = False) -> None:
 @app.command()
 def export(recipient_id: RecipientId, _as_json: AlwaysJson = True) -> None:
     """Print everything on record about a person, with history and messages, as JSON."""
-    print_json(recipients.export(bootstrap.services(), recipient_id))
+    print_json(recipients.export(bootstrap.services(on_faults=show_left_out), recipient_id))
 
 
 @app.command()
 def erase(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Delete a person's addresses, profile and contents. Decisions without content, and suppressions, stay."""
-    erased = erasure.erase(bootstrap.services(), recipient_id, getpass.getuser())
+    erased = erasure.erase(bootstrap.services(on_faults=show_left_out), recipient_id, getpass.getuser())
     if as_json:
         print_json({"id": recipient_id, "erased": erased})
     else:

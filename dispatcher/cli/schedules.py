@@ -9,7 +9,7 @@ import typer
 
 from dispatcher.campaigns import schedules
 from dispatcher.campaigns.schedules import ScheduleAction
-from dispatcher.cli.output import Json, account, out, pairs, print_json, rows
+from dispatcher.cli.output import Json, account, out, pairs, print_json, rows, show_left_out
 from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers.schedules import schedule_line, schedule_view
 
@@ -26,14 +26,14 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Add a recurring campaign. Where the policy wants it, somebody else has to approve it before its first run."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     _print(schedule_view(schedules.add(services, schedules.read(services, file), by or account())), as_json)
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the recurring campaigns, with the time of the next run."""
-    lines = [schedule_line(each) for each in schedules.every(bootstrap.services())]
+    lines = [schedule_line(each) for each in schedules.every(bootstrap.services(on_faults=show_left_out))]
     if as_json:
         print_json(lines)
     elif not lines:
@@ -45,7 +45,7 @@ def list_(as_json: Json = False) -> None:
 @app.command()
 def show(schedule_id: ScheduleId, as_json: Json = False) -> None:
     """Show a recurring campaign: its next runs, its latest ones with their reasons, and who did what."""
-    _print(schedule_view(schedules.status(bootstrap.services(), schedule_id)), as_json)
+    _print(schedule_view(schedules.status(bootstrap.services(on_faults=show_left_out), schedule_id)), as_json)
 
 
 @app.command()
@@ -77,7 +77,7 @@ def end(schedule_id: ScheduleId, by: By = "", as_json: Json = False) -> None:
 
 
 def _act(schedule_id: str, action: ScheduleAction, actor: str, as_json: bool) -> None:
-    _print(schedule_view(schedules.act(bootstrap.services(), schedule_id, action, actor)), as_json)
+    _print(schedule_view(schedules.act(bootstrap.services(on_faults=show_left_out), schedule_id, action, actor)), as_json)
 
 
 def _print(view: dict[str, Any], as_json: bool) -> None:

@@ -32,7 +32,7 @@ def send_test(
     as_json: Json = False,
 ) -> None:
     """Send a template as it now is to a tester, marked as a test. No approval is needed, and nothing is counted."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     tester = tester_sends.tester_of(services, to)
     template = template_approval.template_version(services, name).template
     chosen = next((each for each in LANGUAGES if each == (language or tester.language)), None)

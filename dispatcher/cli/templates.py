@@ -71,7 +71,7 @@ def check(
         _check_folder(name, folder)
     findings = lint_folder(policy, folder, name)
     unwritten = [] if errors(findings) else template_drafts.unwritten(content.load(folder), name)
-    unapproved = unapproved_texts(bootstrap.services(), name) if whatsapp and not errors(findings) else []
+    unapproved = unapproved_texts(bootstrap.services(on_faults=show_left_out), name) if whatsapp and not errors(findings) else []
     if output is Format.SARIF:
         print_json(sarif(findings, _relative(folder), __version__))
     elif as_json or output is Format.JSON:
@@ -142,7 +142,7 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Print one message as it would be sent. An e-mail's HTML goes to stdout as a whole."""
-    catalog = content.load(bootstrap.settings().templates)
+    catalog = content.load_sound(bootstrap.settings().templates)[0]
     _check_name(name, catalog)
     if language not in LANGUAGES:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
@@ -186,7 +186,11 @@ def approve(name: Name, actor: Actor, digest: Digest = None, comment: Comment = 
 
     Where the policy asks for two people, the first approval waits for that of somebody else.
     """
-    _show_approval(name, template_approval.set_approval(bootstrap.services(), name, True, actor, digest, comment), as_json)
+    _show_approval(
+        name,
+        template_approval.set_approval(bootstrap.services(on_faults=show_left_out), name, True, actor, digest, comment),
+        as_json,
+    )
 
 
 @app.command()
@@ -209,4 +213,4 @@ def _show_approval(name: str, version: TemplateVersion, as_json: bool) -> None:
 
 def _check_name(name: str | None, catalog: content.Catalog) -> None:
     if name is not None and name not in catalog:
-        raise BadInput(InputError("NAME", 0, "", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
+        raise BadInput(InputError("NAME", 0, "", catalog.reason(name)))

@@ -99,11 +99,13 @@ def _channels(samples: list[LintSample]) -> Iterator[LintFinding]:
             known = comparable(in_mail, yearless)
             for key, shown in comparable(said, yearless).items():
                 if key not in known and _has_kind(key, known):
-                    yield sample.finding("T510", sample.place_of(part, shown), part, "shows an amount or a date that the mail does not", shown)
+                    yield sample.finding(
+                        "T510", sample.place_of(part, shown), part, "shows an amount or a date that the mail does not", shown
+                    )
 
 
 def _has_kind(key: str, known: Mapping[str, str]) -> bool:
-    """Whether the mail shows one of this kind at all: a day, a percentage or an amount. A short message may say more than a mail."""
+    """Whether the mail shows one of this kind: a day, a percentage or an amount."""
     return any((each[:4] == "day ", each[-1] == "%") == (key[:4] == "day ", key[-1] == "%") for each in known)
 
 

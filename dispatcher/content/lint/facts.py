@@ -32,7 +32,9 @@ def days(text: str, language: Language) -> Mapping[str, str]:
     found: dict[str, str] = {}
     pattern, months = _in_words(language)
     for match in pattern.finditer(text):
-        day, month, year = (match["day"], match["month"], match["year"]) if match["day"] else (match["day_2"], match["month_2"], match["year_2"])
+        day, month, year = (
+            (match["day"], match["month"], match["year"]) if match["day"] else (match["day_2"], match["month_2"], match["year_2"])
+        )
         found.setdefault(_key(year, months[month.lower()], day), match[0])
     for match in _IN_DIGITS.finditer(text):
         if int(match[1]) <= _DAYS_MAX and int(match[3]) <= _MONTHS:

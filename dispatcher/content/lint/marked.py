@@ -106,7 +106,11 @@ class MarkedSources:
         for number, line in enumerate(source.source.split("\n") if source else (), 1):
             if source and text in line:
                 return source.place(number)
-        return self._whatsapp_line(language, part, text) if source is None and part.startswith(_WHATSAPP) else self.place(language, part)
+        return (
+            self._whatsapp_line(language, part, text)
+            if source is None and part.startswith(_WHATSAPP)
+            else self.place(language, part)
+        )
 
     def _whatsapp_line(self, language: Language, part: str, text: str) -> Place:
         """The line of the table of a WhatsApp text that holds a text: its `approved`, a value or a button."""

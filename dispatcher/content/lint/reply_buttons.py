@@ -33,7 +33,6 @@ def buttons(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
                 message = f"is other than in most languages: {shown[1]}"
                 yield sample.finding("T509", place, f"whatsapp.{mode}.buttons", message, shown[0])
 
-
     yield from _modes(by_mode)
 
 
@@ -45,7 +44,9 @@ def _modes(by_mode: Mapping[str, Mapping[str, LintSample]]) -> Iterator[LintFind
             for sample in samples:
                 if _STOP not in _buttons(sample):
                     place = sample.sources.buttons_at(language, sample.mode.value)
-                    yield sample.finding("T509", place, f"whatsapp.{sample.mode}.buttons", "lacks the STOP button of the other mode")
+                    yield sample.finding(
+                        "T509", place, f"whatsapp.{sample.mode}.buttons", "lacks the STOP button of the other mode"
+                    )
 
 
 def _stop_buttons(sample: LintSample) -> Iterator[LintFinding]:
