@@ -19,7 +19,13 @@ from typing import NamedTuple
 from dispatcher.content.draft_marks import JINJA_MARK, MARK
 from dispatcher.domain.recipient import Language
 
-_TOKEN = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<!--.*?-->|<style\b.*?</style\s*>|</?[a-zA-Z][^>]*>|\n", re.DOTALL)
+_JINJA = r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}"
+_TOKEN = re.compile(rf"{_JINJA}|<!--.*?-->|<style\b.*?</style\s*>|</?[a-zA-Z](?:{_JINJA}|[^>])*>|\n", re.DOTALL)
+_EXPRESSION = re.compile(_JINJA, re.DOTALL)
+# Attributes whose values are read: by screen readers, in place of pictures, or on a pointer
+_READ = re.compile(
+    rf"""\s(?:alt|title|aria-label)\s*=\s*(?:"(?P<double>(?:{_JINJA}|[^"])*)"|'(?P<single>(?:{_JINJA}|[^'])*)')""", re.DOTALL
+)
 _STRING = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 _WORD = re.compile(r"\{%-?\s*(\w+)")
 _MACRO_CALL = re.compile(r"\{\{-?\s*\w+\(")
@@ -106,7 +112,30 @@ def _of_token(source: str, token: re.Match[str]) -> Iterator[Piece]:
         yield from _with_strings(source, token, PieceKind.BREAK)
     else:
         is_code = (word and word[1] in _WITHIN_A_SENTENCE) or (element and element[1].lower() in _INLINE)
-        yield Piece(PieceKind.CODE if is_code else PieceKind.BREAK, token.start(), token.end())
+        kind = PieceKind.CODE if is_code else PieceKind.BREAK
+        if element and not text.startswith("</"):
+            yield from _with_attributes(source, token, kind)
+        else:
+            yield Piece(kind, token.start(), token.end())
+
+
+def _with_attributes(source: str, token: re.Match[str], kind: PieceKind) -> Iterator[Piece]:
+    """A tag as pieces of this kind, with the attributes that are read as texts."""
+    position = token.start()
+    for found in _READ.finditer(source, token.start(), token.end()):
+        start, end = found.span("double" if found["double"] is not None else "single")
+        if not _LETTER.search(_EXPRESSION.sub("", source[start:end])):
+            continue
+        yield Piece(kind, position, start)
+        for expression in _EXPRESSION.finditer(source, start, end):
+            if expression.start() > start:
+                yield Piece(PieceKind.TEXT, start, expression.start())
+            yield Piece(PieceKind.CODE, expression.start(), expression.end())
+            start = expression.end()
+        if end > start:
+            yield Piece(PieceKind.TEXT, start, end)
+        position = end
+    yield Piece(kind, position, token.end())
 
 
 def _with_strings(source: str, token: re.Match[str], kind: PieceKind) -> Iterator[Piece]:

@@ -12,7 +12,7 @@ from babel.dates import get_month_names
 from dispatcher.content.formats import LOCALES
 from dispatcher.domain.recipient import Language
 
-_NUMBER = r"[0-9]+(?:[.,\u00a0\u202f ][0-9]{3})*(?:[.,][0-9]{1,2})?(?![0-9])"
+_NUMBER = r"(?<![0-9])(?:[0-9]{1,3}(?:[.,\u00a0\u202f ][0-9]{3})+|[0-9]+)(?:[.,][0-9]{1,2})?(?![0-9])"
 _AMOUNT = re.compile(
     rf"(?:€|EUR|euro)[\s\u00a0]?({_NUMBER})|({_NUMBER})[\s\u00a0\u202f]?(?:€|EUR\b|euros?\b|Euro\b|%)", re.IGNORECASE
 )

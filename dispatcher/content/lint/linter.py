@@ -17,6 +17,7 @@ from dispatcher.content.lint.links import links
 from dispatcher.content.lint.rendering import chosen_links, declared_categories, withheld
 from dispatcher.content.lint.reply_buttons import buttons
 from dispatcher.content.lint.samples import LintContext, read_samples
+from dispatcher.content.lint.unreached import unreached
 from dispatcher.content.lint.wording import wording
 from dispatcher.content.mail_html import LINK_SCHEME, MAIL_HTML
 from dispatcher.content.shipped import SHARED
@@ -48,6 +49,7 @@ def lint_template(template: Template, context: LintContext) -> list[LintFinding]
                 found += check(sample)
     found += consistency(samples)
     found += wording(samples)
+    found += unreached(samples)
     found += buttons(samples)
     found += chosen_links(samples)
     found += withheld(template, context)
