@@ -74,9 +74,12 @@ class TemplateFolder:
 
     def _with_former(self, sound: Catalog) -> Catalog:
         """The sound templates, and the former versions of those that have faults now."""
-        with_faults = {fault.file.split("/")[0] for fault in sound.faults}
-        former = {name: each for name, each in self.catalog.items() if name in with_faults or SHARED in with_faults}
-        return Catalog(dict(sorted({**former, **sound}.items())), sound.faults)
+        with_faults, former = {fault.file.split("/")[0] for fault in sound.faults}, dict(self.catalog)
+        in_use = {name: each for name, each in former.items() if name in with_faults or SHARED in with_faults}
+        for name, template in sound.items():
+            is_same = name in former and (former[name].digest, former[name].translations) == (template.digest, template.translations)
+            in_use[name] = former[name] if is_same else template
+        return self.catalog if in_use == former else Catalog(dict(sorted(in_use.items())), sound.faults)
 
 
 def load_sound(folder: Path, policy: Policy, random: Callable[[], float] | None) -> Catalog:
