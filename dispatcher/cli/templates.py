@@ -66,7 +66,7 @@ def check(
     if explain is not None:
         _explain(explain, as_json)
         return
-    policy, folder = bootstrap.policy(bootstrap.settings())[0], bootstrap.settings().templates
+    policy, folder = bootstrap.policy(bootstrap.file_settings())[0], bootstrap.file_settings().templates
     if name is not None:
         _check_folder(name, folder)
     findings = lint_folder(policy, folder, name)
@@ -142,7 +142,7 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Print one message as it would be sent. An e-mail's HTML goes to stdout as a whole."""
-    catalog = content.load_sound(bootstrap.settings().templates)[0]
+    catalog = content.load_sound(bootstrap.file_settings().templates)[0]
     _check_name(name, catalog)
     if language not in LANGUAGES:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
@@ -197,7 +197,7 @@ def approve(name: Name, actor: Actor, digest: Digest = None, comment: Comment = 
 def withdraw(name: Name, actor: Actor, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
     """Withdraw an approval: running campaigns with this version pause themselves.
 
-    With --digest it also works while the template, or another, has faults.
+    It also works while the template, or another, has faults.
     """
     services = bootstrap.services(on_faults=show_left_out)
     _show_approval(name, template_approval.set_approval(services, name, False, actor, digest, comment), as_json)

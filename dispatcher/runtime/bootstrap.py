@@ -54,6 +54,12 @@ def settings() -> Settings:
     return load(os.environ)
 
 
+def file_settings() -> Settings:
+    """The same for commands that only read and write templates: no secret key is stored in the working directory, which may be the
+    folder of templates."""
+    return Settings.from_environment(os.environ)
+
+
 @lru_cache(maxsize=1)
 def joined_engines() -> Engines:
     """The engines, used as long as this process lives; forked children share them."""

@@ -77,7 +77,10 @@ class TemplateFolder:
         with_faults, former = {fault.file.split("/")[0] for fault in sound.faults}, dict(self.catalog)
         in_use = {name: each for name, each in former.items() if name in with_faults or SHARED in with_faults}
         for name, template in sound.items():
-            is_same = name in former and (former[name].digest, former[name].translations) == (template.digest, template.translations)
+            is_same = name in former and (former[name].digest, former[name].translations) == (
+                template.digest,
+                template.translations,
+            )
             in_use[name] = former[name] if is_same else template
         return self.catalog if in_use == former else Catalog(dict(sorted(in_use.items())), sound.faults)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import jsonschema
 import pytest
@@ -454,6 +455,17 @@ def test_harmless_variations_raise_no_alarm(tmp_path: Path) -> None:
         files[f"offer/{language}/email.txt"] += f"{days[language]} 100 % https://www.bank.example/home"
     found = lint_folder(POLICY, write(tmp_path, files))
     assert [str(each) for each in found if each.severity is not Severity.INFO] == []
+
+
+def test_plain_html_has_the_layouts_colours_in_both_schemes(tmp_path: Path) -> None:
+    folder = tmp_path / "templates"
+    for name in ("_shared", "cashback_paid"):
+        copytree(SHIPPED / name, folder / name)
+    page = folder / "cashback_paid" / "nl" / "email.html"
+    plain = '<p>Je hoeft <b>niets</b> te doen.</p><ul><li>Dag</li></ul><a href="https://www.bank.example/home">Naar de site</a>\n'
+    page.write_text(page.read_text(encoding="utf-8").replace("{{ figure(", f"{plain}{{{{ figure("), encoding="utf-8")
+    found = {each.code for each in lint_folder(POLICY, folder, "cashback_paid") if each.file == "cashback_paid/nl/email.html"}
+    assert found <= {"T504", "T505"}  # the new link
 
 
 def test_all_faults_of_a_folder_are_found_at_once(tmp_path: Path) -> None:
