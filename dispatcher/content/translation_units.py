@@ -40,6 +40,7 @@ _TOML = re.compile(
     r"|^[ \t]*(?P<key>[\w-]+)[ \t]*=[ \t]*(?P<raw>'''.*?'''|\"\"\".*?\"\"\"|'[^'\n]*'|\"(?:[^\"\\\n]|\\.)*\")",
     re.MULTILINE | re.DOTALL,
 )
+_OPENED = re.compile(r"""\s(?:alt|title|aria-label)\s*=\s*["']\Z""")
 DIGEST_CHARACTERS = 16
 
 
@@ -155,9 +156,10 @@ def codes(text: str) -> list[str]:
     return sorted(text[piece.start : piece.end] for piece in pieces(text) if piece.kind is not PieceKind.TEXT)
 
 
-def _runs(source: str) -> Iterator[tuple[int, int]]:
-    """The places of the units of a source: between breaks, without codes and blanks at the edges."""
+def _runs(source: str) -> Iterator[tuple[int, int, bool]]:
+    """The places of the units of a source: between breaks, without codes and blanks at the edges; whether each is an attribute."""
     run: list[Piece] = []
+    in_attribute = False
     for piece in (*pieces(source), Piece(PieceKind.BREAK, len(source), len(source))):
         if piece.kind is not PieceKind.BREAK:
             run.append(piece)
@@ -165,8 +167,8 @@ def _runs(source: str) -> Iterator[tuple[int, int]]:
         if texts := [each for each in run if each.kind is PieceKind.TEXT and source[each.start : each.end].strip()]:
             inner = run[run.index(texts[0]) : run.index(texts[-1]) + 1]
             if any(_LETTER.search(source, each.start, each.end) for each in texts):
-                yield inner[0].start, inner[-1].end
-        run = []
+                yield inner[0].start, inner[-1].end, in_attribute
+        run, in_attribute = [], _OPENED.search(source, piece.start, piece.end) is not None
 
 
 def read_parts(files: Mapping[str, str], template: str, language: Language) -> dict[str, SourcePart]:
@@ -199,9 +201,12 @@ def units(parts: Mapping[str, SourcePart], files: Mapping[str, str], whole: froz
     for name, part in parts.items():
         runs = list(_runs(part.text))
         if name in whole and runs:
-            runs = [(runs[0][0], runs[-1][1])]
+            runs = [(runs[0][0], runs[-1][1], False)]
         offset = part.raw.find(part.text) if part.raw != part.text else 0
-        for number, (start, end) in enumerate(runs, 1):
+        counts = {False: 0, True: 0}  # apart, so that an alt text changes no other id
+        for start, end, in_attribute in runs:
+            counts[in_attribute] += 1
+            number = f"{'alt-' if in_attribute else ''}{counts[in_attribute]}"
             line = files[part.file].count("\n", 0, part.start + max(offset, 0) + start) + 1
             marked = (
                 _mark_before(part, start) is not None or JINJA_MARK in part.text[start:end] or _line_above(part, files[part.file])

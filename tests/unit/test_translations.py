@@ -239,7 +239,7 @@ def test_texts_in_attributes_are_translated_and_the_tag_is_not(folder: Path) -> 
         page.write_text(changed(text, "{{ heading(", picture.format(alt) + link.format(title)), encoding="utf-8")
     before = (folder / "loan_offer" / "fr" / "email.html").read_text(encoding="utf-8")
     text = exported(content.load(folder))
-    assert 'msgid "A bright kitchen"\nmsgstr "Une cuisine claire"' in text
+    assert 'msgctxt "email.html/alt-1"\nmsgid "A bright kitchen"\nmsgstr "Une cuisine claire"' in text
     imported(folder, changed(changed(text, "Une cuisine claire", "Une cuisine lumineuse"), "Nos offres", "Toutes nos offres"))
     after = (folder / "loan_offer" / "fr" / "email.html").read_text(encoding="utf-8")
     assert after == before.replace("Une cuisine claire", "Une cuisine lumineuse").replace("Nos offres", "Toutes nos offres")
