@@ -12,7 +12,6 @@ from dispatcher.delivery.approval_check import DIGEST_SHOWN, not_approved_text, 
 from dispatcher.domain.message import Kind
 from dispatcher.domain.person_names import is_same_name
 from dispatcher.domain.principal import is_same_principal
-from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.campaigns import lifecycle, template_approvals
 from dispatcher.ledger.campaigns.template_approvals import Approval, FirstApproval, NewApproval
@@ -110,6 +109,8 @@ def set_approval(
     if approved:
         with lend(services.pool) as connection:
             policies.require_in_force(connection, services.policy.digest)
+    if not approved and digest is None and name not in services.catalog:
+        digest = _only_approved(services, name)
     version = _former_version(services, name, digest) or template_version(services, name)
     actor, comment = actor.strip(), comment.strip()
     with lend(services.pool) as connection:
@@ -179,6 +180,16 @@ def expire_approvals(services: Services) -> int:
                 lifecycle.pause_campaigns_of_template(connection, name, digest, note, now)
                 template_approvals.expire(connection, digest, before, now)
     return len(due)
+
+
+def _only_approved(services: Services, name: str) -> str | None:
+    """The digest of the approved version of a template that the folder does not have, or has with faults; None if there is none."""
+    with lend(services.pool) as connection:
+        digests = sorted(template_approvals.in_force(connection, [name]))
+    if len(digests) > 1:
+        shown = ", ".join(digest[:DIGEST_SHOWN] for digest in digests)
+        raise BadInput(InputError("approval", 0, "digest", f"{name} has {len(digests)} approved versions: name one of {shown}"))
+    return digests[0] if digests else None
 
 
 def _former_version(services: Services, name: str, digest: str | None) -> TemplateVersion | None:
@@ -271,7 +282,7 @@ def _version(template: Template, policy: Policy, approval: Approval | None, firs
 
 
 def known_template(catalog: Catalog, name: str) -> Template:
-    """The template of this name. Raises `BadInput` with the nearest one."""
+    """The template of this name. Raises `BadInput` with its fault, or the nearest name."""
     if name not in catalog:
-        raise BadInput(InputError("templates", 0, "name", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
+        raise BadInput(InputError("templates", 0, "name", catalog.reason(name)))
     return catalog[name]

@@ -18,7 +18,7 @@ from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.cli.broker import start_due
 from dispatcher.cli.identity import acting, noted, viewer
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows, show_left_out
 from dispatcher.domain.audit import AuditAction, AuditNote, AuditOutcome
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import VersionConflict
@@ -52,7 +52,7 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Submit a campaign with its audience. Running workers start on it at once."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     me = viewer(services).id
     sources = audience_fetch.sources(services, me, me)
     parsed = read_request(file, audience, services.policy.files, sources)
@@ -90,7 +90,7 @@ def dry_run_(
     as_json: Json = False,
 ) -> None:
     """Decide and render every message of a campaign, and show the counts; send and keep nothing."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     sources = audience_fetch.sources(services, viewer(services).id)
     _dry_run(services, read_request(file, audience, services.policy.files, sources), as_of, as_json)
 
@@ -169,7 +169,7 @@ def list_(
 ) -> None:
     """List the newest campaigns."""
     wanted = CampaignFilter(tuple(tags or ()), cost_centre)
-    lines = [campaign_line(campaign) for campaign in overview.newest(bootstrap.services(), limit, wanted)]
+    lines = [campaign_line(campaign) for campaign in overview.newest(bootstrap.services(on_faults=show_left_out), limit, wanted)]
     if as_json:
         print_json(lines)
     elif not lines:
@@ -182,7 +182,7 @@ def list_(
 @app.command()
 def show(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Show a campaign's balance: the states of its recipients, and the reasons."""
-    _show(bootstrap.services(), campaign_id, as_json)
+    _show(bootstrap.services(on_faults=show_left_out), campaign_id, as_json)
 
 
 def _show(services: Services, campaign_id: str, as_json: bool) -> None:
@@ -238,7 +238,7 @@ def _by_variant(variants: dict[str, dict[str, int]]) -> Iterator[tuple[str, str,
 
 def _act(campaign_id: str, action: CampaignAction, as_json: bool) -> None:
     """Apply an action. A campaign that is in the wanted state already needs no change, and the command succeeds."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     right = Right.RELEASE if action is CampaignAction.RELEASE else Right.PAUSE
     who = acting(services, right, _entity(services, campaign_id))
     act = AuditNote(AuditAction(action.value), "campaign", campaign_id)
@@ -268,7 +268,7 @@ def add_rows(
 
     A recipient whom the campaign has already gets no second message.
     """
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     source = RowSource(read_audience(file, services.policy.files), str(file))
     who = acting(services, Right.CAMPAIGNS, _entity(services, campaign_id))
     noted(services, AuditNote(AuditAction.ADD_ROWS, "campaign", campaign_id))
@@ -295,7 +295,7 @@ def edit(
     """Change options of a campaign that is scheduled, awaiting release or paused. Another time, rate or expiry voids a release."""
     given = {"send_at": send_at, "rate_per_second": rate_per_second, "expires_at": expires_at, "priority": priority}
     changes = parse_edit({name: None if text == "none" else text for name, text in given.items() if text is not None})
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     who = acting(services, Right.CAMPAIGNS, _entity(services, campaign_id))
     noted(services, AuditNote(AuditAction.CHANGE, "campaign", campaign_id, detail={"fields": sorted(changes)}))
     try:
@@ -332,7 +332,7 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON array with an object per message, not CSV.")] = False,
 ) -> None:
     """Write one CSV line per message: line, recipient, message id, channel, state, reason. No addresses, no contents."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     campaign = overview.find(services, campaign_id) or _unknown(campaign_id)
     with click.open_file(str(file or "-"), "wb") as target:
         (overview.export_json if as_json else overview.export_csv)(services, campaign, target.write)

@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from dispatcher.cli.output import account
+from dispatcher.cli.output import account, show_left_out
 from dispatcher.domain.audit import AuditNote
 from dispatcher.domain.derived_keys import KeyRing, fingerprint
 from dispatcher.domain.errors import SignInNeeded
@@ -25,7 +25,7 @@ def open_for(*rights: Right, act: AuditNote | None = None) -> tuple[Services, st
 
     Raises `SignInNeeded`, `NotAllowed`.
     """
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     principal = current(services)
     if not any(principal.may(right) for right in rights):
         require(principal, rights[0])

@@ -8,7 +8,7 @@ import typer
 
 from dispatcher.cli.broker import publish
 from dispatcher.cli.identity import open_for
-from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
+from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.inbound import agent_reply, customer_replies
@@ -29,7 +29,7 @@ def list_(
     """List inbound messages that wait, with the ids of all who may have sent them. The policy limits how long texts are kept."""
     lines = [
         (each.id, each.received_at.isoformat(), moment(each.answer_until), each.channel.value, list(each.recipients), each.text)
-        for each in customer_replies.waiting(bootstrap.services(), limit)
+        for each in customer_replies.waiting(bootstrap.services(on_faults=show_left_out), limit)
     ]
     if as_json:
         print_json({"texts": [dict(zip(FIELDS, line, strict=True)) for line in lines]})

@@ -8,7 +8,7 @@ import typer
 
 from dispatcher.campaigns import refused_jobs
 from dispatcher.cli.identity import open_for
-from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
+from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.runtime import bootstrap
@@ -26,7 +26,9 @@ def list_refused(
     as_json: Json = False,
 ) -> None:
     """List refused jobs, with what was wrong and how often each came. Their arguments are not kept: send the mended job again."""
-    documents = [refused_job(each) for each in refused_jobs.newest(bootstrap.services(), limit, only_open=not all_)]
+    documents = [
+        refused_job(each) for each in refused_jobs.newest(bootstrap.services(on_faults=show_left_out), limit, only_open=not all_)
+    ]
     if as_json:
         print_json({"jobs": documents})
     elif documents:

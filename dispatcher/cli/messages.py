@@ -14,7 +14,7 @@ from channels.base import Channel
 from dispatcher.campaigns import submission, trigger_cancellation
 from dispatcher.cli.broker import publish_or_warn
 from dispatcher.cli.identity import noted, open_for
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows, show_left_out
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
 from dispatcher.delivery.messages import UNKNOWN_PROVIDER, Message, MessageFilter, UnresolvedFilter
@@ -97,7 +97,7 @@ def cancel(
     """Cancel a trigger that is not sent yet."""
     if (message_id is None) == (key is None):
         fail("name either a message id or --key", BAD_INPUT)
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     if key is not None:
         result = trigger_cancellation.cancel_by_key(services, key)
     else:
@@ -124,7 +124,7 @@ def list_(  # one option for each filter
     """List messages, newest first, without addresses and contents."""
     since, until = (at.replace(tzinfo=UTC) if at else None for at in (since, until))
     wanted = MessageFilter(recipient, campaign, state, channel, since, until)
-    page = message_page(messages.list_page(bootstrap.services(), wanted, cursor, limit))
+    page = message_page(messages.list_page(bootstrap.services(on_faults=show_left_out), wanted, cursor, limit))
     if as_json:
         print_json(page)
         return
@@ -155,7 +155,7 @@ def _show(message: Message, as_json: bool) -> None:
 @app.command()
 def show(message_id: MessageIdArgument, as_json: Json = False) -> None:
     """Show a message's state, and its provider's reports."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     message = _find(services, MessageId.parse(message_id))
     _note_look(services, message)
     _show(message, as_json)
@@ -176,7 +176,7 @@ def explain_(
     """Explain why a message was sent or not, in sentences for its recipient."""
     if language not in LANGUAGES:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     found: Sequence[Message]
     if message_id:
         found = [_find(services, MessageId.parse(message_id))]
@@ -225,7 +225,7 @@ def unresolved(
 ) -> None:
     """List unresolved messages, which may have been sent. `ask at` is the time of the next look-up, if any."""
     wanted = _filter(campaign, channel, provider, since, until)
-    views = [unresolved_view(each) for each in messages.list_unresolved(bootstrap.services(), wanted, limit)]
+    views = [unresolved_view(each) for each in messages.list_unresolved(bootstrap.services(on_faults=show_left_out), wanted, limit)]
     if as_json:
         print_json(views)
     elif not views:
@@ -307,7 +307,7 @@ def print_explanation(view: dict[str, Any]) -> None:
 @dead.command("list")
 def list_dead(campaign: Annotated[str | None, typer.Option()] = None, as_json: Json = False) -> None:
     """List dead messages, newest first."""
-    views = [dead_view(each) for each in messages.list_dead(bootstrap.services(), campaign, DEAD_SHOWN)]
+    views = [dead_view(each) for each in messages.list_dead(bootstrap.services(on_faults=show_left_out), campaign, DEAD_SHOWN)]
     if as_json:
         print_json(views)
     elif not views:

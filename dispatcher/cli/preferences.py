@@ -11,7 +11,7 @@ import typer
 
 from dispatcher.cli.broker import publish
 from dispatcher.cli.identity import noted, open_for
-from dispatcher.cli.output import BAD_INPUT, Json, fail, out, print_json, rows
+from dispatcher.cli.output import BAD_INPUT, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.cli.recipients import RecipientId
 from dispatcher.consent import preferences
 from dispatcher.consent.preferences import ConsentEvent, PreferenceChange
@@ -51,7 +51,7 @@ def show(
 ) -> None:
     """Show the choices in force now, or on record at a moment, each with its proof."""
     moment = _moment(as_of, "--as-of")
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     noted(services, AuditNote(AuditAction.LOOK, "preferences", recipient_id, recipient=recipient_id))
     present = preferences.show(services, recipient_id)
     choices = preferences.as_of(services, recipient_id, moment) if moment else present.choices
@@ -68,7 +68,7 @@ def show(
 @app.command()
 def history(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Show every recorded choice, oldest first: when it was made and recorded, where, by whom, on which text."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     noted(services, AuditNote(AuditAction.LOOK, "preferences", recipient_id, recipient=recipient_id))
     events = preferences.history(services, recipient_id)
     if as_json:

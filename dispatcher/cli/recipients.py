@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli.identity import noted, open_for
-from dispatcher.cli.output import REFUSED, AlwaysJson, Json, err, out, pairs, print_json, progress
+from dispatcher.cli.output import REFUSED, AlwaysJson, Json, err, out, pairs, print_json, progress, show_left_out
 from dispatcher.consent import erasure, recipients
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
@@ -49,7 +49,7 @@ def import_(
 @app.command()
 def show(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Show everything on record about one person."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     noted(services, AuditNote(AuditAction.LOOK, "recipient", recipient_id, recipient=recipient_id))
     record = recipients.show(services, recipient_id)
     if as_json:
@@ -61,7 +61,7 @@ def show(recipient_id: RecipientId, as_json: Json = False) -> None:
 @app.command()
 def export(recipient_id: RecipientId, _as_json: AlwaysJson = True) -> None:
     """Print everything on record about a person, with history and messages, as JSON."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     noted(services, AuditNote(AuditAction.EXPORT, "recipient", recipient_id, recipient=recipient_id))
     print_json(recipients.export(services, recipient_id))
 

@@ -10,7 +10,7 @@ import typer
 from dispatcher.campaigns import schedules
 from dispatcher.campaigns.schedules import ScheduleAction
 from dispatcher.cli.identity import noted, open_for
-from dispatcher.cli.output import Json, out, pairs, print_json, rows
+from dispatcher.cli.output import Json, out, pairs, print_json, rows, show_left_out
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.runtime import bootstrap
@@ -36,7 +36,7 @@ def add(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the recurring campaigns, with the time of the next run."""
-    lines = [schedule_line(each) for each in schedules.every(bootstrap.services())]
+    lines = [schedule_line(each) for each in schedules.every(bootstrap.services(on_faults=show_left_out))]
     if as_json:
         print_json(lines)
     elif not lines:
@@ -48,7 +48,7 @@ def list_(as_json: Json = False) -> None:
 @app.command()
 def show(schedule_id: ScheduleId, as_json: Json = False) -> None:
     """Show a recurring campaign: its next runs, its latest ones with their reasons, and who did what."""
-    _print(schedule_view(schedules.status(bootstrap.services(), schedule_id)), as_json)
+    _print(schedule_view(schedules.status(bootstrap.services(on_faults=show_left_out), schedule_id)), as_json)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli.identity import current, delete_session, origin, read_session, resume, write_session
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, account, fail, out, pairs, print_json
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, account, fail, out, pairs, print_json, show_left_out
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import USER_PREFIX, Principal
 from dispatcher.identity import audit, sessions, users
@@ -32,7 +32,7 @@ def login(
     Where standard input is no terminal, it reads a line for each: password, code (may be empty), and a new password where the old
     one was given by somebody else.
     """
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     who = name or (input("name: ") if sys.stdin.isatty() else account())
     given = Credentials(who, _ask("password: "), _ask("one-time code (empty: none): "))
     try:
@@ -67,7 +67,7 @@ def _new_password() -> str:
 
 def logout(as_json: Json = False) -> None:
     """Sign out: the session ends, also for a copy of its file."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     session_id = read_session(services.secret)
     if session_id is not None and (session := resume(services)) is not None:
         audit.note(services, session.principal, origin(), AuditNote(AuditAction.SIGN_OUT, "session"))
@@ -81,7 +81,7 @@ def logout(as_json: Json = False) -> None:
 
 def whoami(as_json: Json = False) -> None:
     """Show as whom commands act, with roles, entities and rights."""
-    _show(current(bootstrap.services()), as_json)
+    _show(current(bootstrap.services(on_faults=show_left_out)), as_json)
 
 
 def _show(principal: Principal, as_json: bool) -> None:

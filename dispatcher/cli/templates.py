@@ -68,12 +68,12 @@ def check(
     if explain is not None:
         _explain(explain, as_json)
         return
-    policy, folder = bootstrap.policy(bootstrap.settings())[0], bootstrap.settings().templates
+    policy, folder = bootstrap.policy(bootstrap.file_settings())[0], bootstrap.file_settings().templates
     if name is not None:
         _check_folder(name, folder)
     findings = lint_folder(policy, folder, name)
     unwritten = [] if errors(findings) else template_drafts.unwritten(content.load(folder), name)
-    unapproved = unapproved_texts(bootstrap.services(), name) if whatsapp and not errors(findings) else []
+    unapproved = unapproved_texts(bootstrap.services(on_faults=show_left_out), name) if whatsapp and not errors(findings) else []
     if output is Format.SARIF:
         print_json(sarif(findings, _relative(folder), __version__))
     elif as_json or output is Format.JSON:
@@ -144,7 +144,7 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Print one message as it would be sent. An e-mail's HTML goes to stdout as a whole."""
-    catalog = content.load(bootstrap.settings().templates)
+    catalog = content.load_sound(bootstrap.file_settings().templates)[0]
     _check_name(name, catalog)
     if language not in LANGUAGES:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
@@ -196,7 +196,7 @@ def approve(name: Name, digest: Digest = None, comment: Comment = "", as_json: J
 def withdraw(name: Name, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
     """Withdraw an approval: running campaigns with this version pause themselves.
 
-    With --digest it also works while the template, or another, has faults.
+    It also works while the template, or another, has faults.
     """
     services = bootstrap.services(on_faults=show_left_out)
     who = acting(services, Right.TEMPLATES)
@@ -214,4 +214,4 @@ def _show_approval(name: str, version: TemplateVersion, as_json: bool) -> None:
 
 def _check_name(name: str | None, catalog: content.Catalog) -> None:
     if name is not None and name not in catalog:
-        raise BadInput(InputError("NAME", 0, "", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
+        raise BadInput(InputError("NAME", 0, "", catalog.reason(name)))

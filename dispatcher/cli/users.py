@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.cli.identity import origin, signed_in_principal
-from dispatcher.cli.output import Json, account, err, out, pairs, print_json, rows
+from dispatcher.cli.output import Json, account, err, out, pairs, print_json, rows, show_left_out
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import ROLE_RIGHTS, USER_PREFIX, Principal, Role
 from dispatcher.identity import audit, users
@@ -48,7 +48,7 @@ def add(
 
     The first administrator is added by whoever reaches the database; all others by an administrator who is signed in.
     """
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     new = NewUser(user, name, email, frozenset(role), frozenset(entity) if entity else None)
     password = users.add(services, new, _manager(services, AuditAction.ADD, user, **_given(role, entity)))
     _print_password(user, password, as_json)
@@ -65,7 +65,7 @@ def _print_password(user: str, password: str, as_json: bool) -> None:
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the people with their roles and entities."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     _manager(services, AuditAction.LOOK)
     documents = [_view(each) for each in users.every(services)]
     if as_json:
@@ -99,7 +99,7 @@ def _print(user: UserRow, as_json: bool) -> None:
 @app.command()
 def roles(user: User, role: Roles, entity: Entities = None, as_json: Json = False) -> None:
     """Replace a person's roles and entities. They count at once, also in sessions that are open."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     manager = _manager(services, AuditAction.ROLES, user, **_given(role, entity))
     _print(users.set_roles(services, user, frozenset(role), frozenset(entity) if entity else None, manager), as_json)
 
@@ -107,21 +107,21 @@ def roles(user: User, role: Roles, entity: Entities = None, as_json: Json = Fals
 @app.command()
 def disable(user: User, as_json: Json = False) -> None:
     """Let a person sign in no more, and end their sessions."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     _print(users.set_disabled(services, user, True, _manager(services, AuditAction.DISABLE, user)), as_json)
 
 
 @app.command()
 def enable(user: User, as_json: Json = False) -> None:
     """Let a disabled person sign in again."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     _print(users.set_disabled(services, user, False, _manager(services, AuditAction.ENABLE, user)), as_json)
 
 
 @app.command()
 def password(user: User, as_json: Json = False) -> None:
     """Give a person a new password for the next sign-in, where it has to be changed. Ends their sessions."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     _manager(services, AuditAction.PASSWORD, user)
     _print_password(user, users.reset_password(services, user), as_json)
 
@@ -133,7 +133,7 @@ def totp(
     as_json: Json = False,
 ) -> None:
     """Give a person a second factor: a link for an app with one-time codes, and recovery codes. Both are shown once."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     _manager(services, AuditAction.SECOND_FACTOR, user)
     if remove:
         users.remove_totp(services, user)

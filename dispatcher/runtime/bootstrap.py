@@ -41,7 +41,7 @@ from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits, Watched
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
-from dispatcher.runtime.template_folder import TemplateFolder
+from dispatcher.runtime.template_folder import TemplateFolder, load_sound
 from dispatcher.runtime.template_versions import TemplateVersions, name_open_versions
 
 CONFIGURATION_ERRORS = (InvalidSettings, InvalidPolicy, InvalidTemplates, KeyMismatch)
@@ -52,6 +52,12 @@ CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts at the same
 def settings() -> Settings:
     """This process's settings. Raises `InvalidSettings`."""
     return load(os.environ)
+
+
+def file_settings() -> Settings:
+    """The same for commands that only read and write templates: no secret key is stored in the working directory, which may be the
+    folder of templates."""
+    return Settings.from_environment(os.environ)
 
 
 @lru_cache(maxsize=1)
@@ -94,16 +100,10 @@ def _examine_sound(on_faults: Callable[[Sequence[TemplateError]], None]) -> tupl
     """As `examine`, without the templates that have faults."""
     config = settings()
     rules, text = policy(config)
-    catalog, faults = content.load_sound(config.templates, _random(config.specialise))
-    sound = {}
-    for name, template in catalog.items():
-        own = disagreements(rules, [template])
-        faults += own
-        if not own:
-            sound[name] = template
-    if faults:
-        on_faults(faults)
-    return config, rules, Catalog(sound), text
+    catalog = load_sound(config.templates, rules, _random(config.specialise))
+    if catalog.faults:
+        on_faults(catalog.faults)
+    return config, rules, catalog, text
 
 
 @lru_cache(maxsize=1)

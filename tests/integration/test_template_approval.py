@@ -33,6 +33,7 @@ from dispatcher.ledger.campaigns import lifecycle, template_approvals
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.template_folder import load_sound
 from dispatcher.runtime.template_versions import name_open_versions
 from dispatcher.web.api_keys import new_key, read_keys
 from dispatcher.web.app import create
@@ -134,6 +135,33 @@ def test_a_campaign_with_a_text_that_nobody_approved_is_not_taken(services: Serv
     submit(services)
     work(services)
     assert states(services) == {"accepted": 2}
+
+
+def test_a_template_with_faults_is_refused_and_stops_no_other(services: Services, tmp_path: Path) -> None:
+    copytree(TEMPLATES, tmp_path / "templates")
+    (tmp_path / "templates" / "coin_offer" / "nl" / "texts.toml").write_text("[sms", encoding="utf-8")
+    catalog = load_sound(tmp_path / "templates", services.policy, None)
+    beside = replace(services, catalog=catalog)
+    assert dry_run.dry_run(beside, asked(beside)).states == {"sendable": 2}
+    with pytest.raises(BadInput, match=r"template: the template 'coin_offer' has faults: coin_offer/nl/texts.toml:1"):
+        asked(beside, template="coin_offer")
+    with pytest.raises(BadInput, match="the template 'coin_offer' has faults"):
+        approve(beside, "coin_offer")
+
+
+def test_a_template_with_faults_is_withdrawn_without_its_digest(services: Services, changed: Catalog) -> None:
+    approve(services)
+    submit(services)
+    start_campaigns(services)
+    broken = replace(services, catalog=Catalog({}))
+    assert template_approval.set_approval(broken, "loan_offer", False, "Bart").status is ApprovalStatus.WITHDRAWN
+    assert campaign(services).state is CampaignState.PAUSED
+    with pytest.raises(BadInput, match="there is no template 'loan_offer'"):
+        template_approval.set_approval(broken, "loan_offer", False, "Bart")
+    approve(services)
+    approve(replace(services, catalog=changed))
+    with pytest.raises(BadInput, match="has 2 approved versions: name one of"):
+        template_approval.set_approval(broken, "loan_offer", False, "Bart")
 
 
 def test_a_dry_run_asks_for_no_approval_and_says_what_the_campaign_will_ask_for(services: Services) -> None:

@@ -230,6 +230,21 @@ def test_an_import_removes_the_marks_of_its_texts(draft: Path, form: ExchangeFor
     assert {unit.split("/")[0] for unit in result.untranslated} | {"text"} >= after
 
 
+def test_texts_in_attributes_are_translated_and_the_tag_is_not(folder: Path) -> None:
+    picture = '<img src="https://www.kbc-bank.example/a.png" width="520" height="260" alt="{}"><hr>'
+    link = '<p><a href="{{{{ offer_url }}}}" title="{}">KBC</a></p>{{{{ heading('
+    for language, alt, title in (("en", "A bright kitchen", "Our offers"), ("fr", "Une cuisine claire", "Nos offres")):
+        page = folder / "loan_offer" / language / "email.html"
+        text = page.read_text(encoding="utf-8")
+        page.write_text(changed(text, "{{ heading(", picture.format(alt) + link.format(title)), encoding="utf-8")
+    before = (folder / "loan_offer" / "fr" / "email.html").read_text(encoding="utf-8")
+    text = exported(content.load(folder))
+    assert 'msgctxt "email.html/alt-1"\nmsgid "A bright kitchen"\nmsgstr "Une cuisine claire"' in text
+    imported(folder, changed(changed(text, "Une cuisine claire", "Une cuisine lumineuse"), "Nos offres", "Toutes nos offres"))
+    after = (folder / "loan_offer" / "fr" / "email.html").read_text(encoding="utf-8")
+    assert after == before.replace("Une cuisine claire", "Une cuisine lumineuse").replace("Nos offres", "Toutes nos offres")
+
+
 def test_a_part_of_another_structure_is_one_unit(draft: Path) -> None:
     page = draft / "loan_offer" / "en" / "email.html"
     text = page.read_text(encoding="utf-8")
