@@ -142,6 +142,7 @@ def test_a_service_account_acts_by_its_key(shell: Shell, tmp_path: Path, monkeyp
     refused = shell("recipients", "erase", "c-1")
     assert (refused.code, "nightly lacks the right 'erase'" in refused.err) == (1, True)
     monkeypatch.setenv("DISPATCHER_API_KEY", "dsp_unknown")
+    bootstrap.settings.cache_clear()
     assert shell("templates", "approve", "loan_offer").code == 1
 
 
