@@ -79,7 +79,7 @@ def check_examples(
 
     `place` maps the name and line of a source to its file and line. With `hosts`, links may name these only.
     """
-    # By Jinja itself: no message has the example sender, so that a compiled path for it costs ten times a rendering and is not used.
+    # By Jinja itself: a compiled path costs ten renderings, and no message has the example sender that it would be for.
     template = replace(template, specialiser=None)
     modes, trials = sorted(template.info.modes), list(data_sets(template))
     for language, channel, mode, (which, data) in product(template.languages, template.channels, modes, trials):
