@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+import structlog
 
 from channels.alerts import set_alert_sink
 from dispatcher.cli.command_groups import command_line
@@ -44,13 +46,18 @@ def run_command(database_url: str, folder: Path, *arguments: str, **more: str) -
     """Run it in this process, with settings and connections of its own. Not for commands that put work on the broker: the Celery
     application of a process has one."""
     out, err = io.StringIO(), io.StringIO()
+    logs = structlog.get_config()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         for name, value in variables(database_url, folder, **more).items():
             patch.setenv(name, value)
+        structlog.configure(  # warnings on stderr, as the program does
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), logger_factory=structlog.PrintLoggerFactory(err)
+        )
         _forget()
         try:
             code = run(command_line(*arguments[:1]), arguments)
         finally:
+            structlog.configure(**logs)
             set_alert_sink(lambda *_: None)  # the command's own has a connection
             _forget()
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
