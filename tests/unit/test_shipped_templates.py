@@ -340,6 +340,13 @@ def test_templates_and_policy_agree(catalog: Catalog) -> None:
     assert request[1].startswith("topic = gambling: is not in the policy")
 
 
+def test_the_checks_of_a_start_use_no_path_of_a_template() -> None:
+    """Each template has a limited number of compiled paths, for messages."""
+    templates = load(FOLDER, lambda: 0.5).values()
+    assert disagreements(policy.parse(policy.shipped()), templates) == []
+    assert {each.specialiser.paths for each in templates if each.specialiser} == {0}
+
+
 @pytest.mark.parametrize("topic", [None, "gambling"])
 def test_an_offer_of_a_loan_must_declare_its_topic(catalog: Catalog, topic: str | None) -> None:
     loan = catalog["loan_offer"]
