@@ -20,6 +20,7 @@ from dispatcher.delivery.whatsapp_texts import texts_of
 from dispatcher.domain.message import Kind, Mode, OfferType
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.runtime.consistency import disagreements
+from tests.support.services import shipped_templates
 
 FOLDER = Path(__file__).parents[2] / "templates"
 SHIPPED = {
@@ -48,7 +49,7 @@ service = pytest.mark.parametrize("name", [name for name, (kind, _, _) in SHIPPE
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return load(FOLDER)
+    return shipped_templates()
 
 
 def allowed(template: Template, mode: Mode) -> frozenset[str]:
