@@ -27,7 +27,7 @@ from pydantic import BaseModel
 
 from channels.base import Channel
 from channels.registry import ProviderPlugin, plugins
-from dispatcher.cli import app
+from dispatcher.cli import command_groups
 from dispatcher.content.lint.findings import LintRule, lint_rules
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.decision import ReasonCode
@@ -211,7 +211,7 @@ def rule_tests() -> str:
 
 def command_line() -> str:
     """Every command with its arguments and options."""
-    root = cast("Any", typer.main.get_command(app))
+    root = cast("Any", typer.main.get_command(command_groups.command_line()))
     return "\n".join(_commands(root, typer.Context(root, info_name="dispatcher")))
 
 

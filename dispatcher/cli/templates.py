@@ -14,7 +14,14 @@ from dispatcher import __version__, content
 from dispatcher.campaigns import template_approval
 from dispatcher.campaigns.template_approval import TemplateVersion
 from dispatcher.campaigns.whatsapp_templates import unapproved_texts
-from dispatcher.cli import template_drafts, template_history, template_tests, template_workbench
+from dispatcher.cli import (
+    template_drafts,
+    template_history,
+    template_tests,
+    template_translations,
+    template_workbench,
+    whatsapp_templates,
+)
 from dispatcher.cli.identity import acting, noted, open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows, show_left_out
 from dispatcher.cli.template_data import read_data
@@ -34,6 +41,7 @@ app.add_typer(template_drafts.app)
 app.add_typer(template_tests.app)
 app.add_typer(template_history.app)
 app.add_typer(template_workbench.app)
+app.add_typer(whatsapp_templates.app, name="whatsapp")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
 Comment = Annotated[str, typer.Option(help="What the person wants to be kept with it.")]
@@ -215,3 +223,6 @@ def _show_approval(name: str, version: TemplateVersion, as_json: bool) -> None:
 def _check_name(name: str | None, catalog: content.Catalog) -> None:
     if name is not None and name not in catalog:
         raise BadInput(InputError("NAME", 0, "", catalog.reason(name)))
+
+
+template_translations.add_to(app)  # after the commands above, as the help lists them

@@ -45,6 +45,7 @@ from dispatcher.runtime.template_folder import TemplateFolder, load_sound
 from dispatcher.runtime.template_versions import TemplateVersions, name_open_versions
 
 CONFIGURATION_ERRORS = (InvalidSettings, InvalidPolicy, InvalidTemplates, KeyMismatch)
+SHIPPED_POLICY = "policy.toml"  # its name in errors
 CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts at the same time
 
 
@@ -82,18 +83,30 @@ def migrate_once(database_url: str, role: str = roles.FULL) -> None:
 
 def policy(config: Settings) -> tuple[Policy, str]:
     """The policy in force, and its text. Raises `InvalidPolicy`."""
-    text = config.policy.read_text(encoding="utf-8") if config.policy else shipped()
-    return parse(text, str(config.policy or "policy.toml")), text
+    text = _policy_text(config)
+    return parse(text, str(config.policy or SHIPPED_POLICY)), text
+
+
+def _policy_text(config: Settings) -> str:
+    return config.policy.read_text(encoding="utf-8") if config.policy else shipped()
 
 
 def examine() -> tuple[Settings, Policy, Catalog, str]:
     """Settings, policy, templates and the policy's text. Raises one of `CONFIGURATION_ERRORS` with every error of its part."""
     config = settings()
-    rules, text = policy(config)
-    catalog = templates(config.templates, config.specialise)
+    text = _policy_text(config)
+    rules, catalog = _examined(text, str(config.policy or SHIPPED_POLICY), config.templates, config.specialise)
+    return config, rules, catalog, text
+
+
+@lru_cache(maxsize=1)
+def _examined(text: str, file: str, folder: Path, specialise: bool) -> tuple[Policy, Catalog]:
+    """Policy and templates that agree. Checked once: a worker's parent does it, and its child processes inherit the result."""
+    rules = parse(text, file)
+    catalog = templates(folder, specialise)
     if faults := disagreements(rules, catalog.values()):
         raise InvalidTemplates(faults)
-    return config, rules, catalog, text
+    return rules, catalog
 
 
 def _examine_sound(on_faults: Callable[[Sequence[TemplateError]], None]) -> tuple[Settings, Policy, Catalog, str]:

@@ -20,7 +20,7 @@ import typer
 from channels.base import Channel, InboundText, Uncertain
 from channels.providers.outbox import Outbox
 from dispatcher.campaigns import scheduler
-from dispatcher.cli import app
+from dispatcher.cli.command_groups import command_line
 from dispatcher.cli.errors import run
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.inbound import customer_replies
@@ -72,7 +72,8 @@ def dispatcher(
         cache.cache_clear()
 
     def command(*arguments: str | Path) -> Said:
-        code = run(app, [str(argument) for argument in arguments])
+        words = [str(argument) for argument in arguments]
+        code = run(command_line(*words[:1]), words)
         said = capsys.readouterr()
         return Said(code, said.out, said.err)
 
@@ -366,7 +367,7 @@ def _commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]
 
 
 def test_every_command_takes_json() -> None:
-    commands = dict(_commands(typer.main.get_command(app)))
+    commands = dict(_commands(typer.main.get_command(command_line())))
     assert ("campaign", "export") in commands
     assert [path for path, command in commands.items() if not any("--json" in option.opts for option in command.params)] == []
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyotp
 import pytest
 
-from dispatcher.cli import app
+from dispatcher.cli.command_groups import command_line
 from dispatcher.cli.errors import run
 from dispatcher.cli.identity import session_file
 from dispatcher.runtime import bootstrap
@@ -79,7 +79,7 @@ def shell(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
     def call(*arguments: str, lines: str) -> CommandAnswer:
         monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
-        code = run(app, arguments)
+        code = run(command_line(arguments[0]), arguments)
         said = capsys.readouterr()
         return CommandAnswer(code, said.out, said.err)
 

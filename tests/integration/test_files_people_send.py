@@ -38,7 +38,7 @@ from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import erasure, events, recipients
 from dispatcher.policy import FileRules
 from dispatcher.runtime.services import DeliveryLimits, Services
-from tests.support.command import SECRET, run_command
+from tests.support.command import SECRET, run_command, start_command
 from tests.support.services import Clock, add_people, balance, make_services, outbox, person, work
 
 KEYS = KeyRing.of(b"a secret of the tests")
@@ -792,10 +792,10 @@ def test_the_commands_say_all_of_this(database: str, tmp_path: Path) -> None:
     audience.write_text("recipient;data.amount\nq-1;9000\nq-2;9.000\nq-4;9.000\n")
     campaign = tmp_path / "spring.yaml"
     campaign.write_text("id: spring\ntemplate: optout_acknowledgement\naudience: audience.csv\n")
-    done = run_command(database, tmp_path, "campaign", "submit", str(campaign), "--json")
+    done = start_command(database, tmp_path, "campaign", "submit", str(campaign), "--json")
     assert json.loads(done.stdout)["state"] == "awaiting_release", done.stderr
     audience.write_text("recipient\nq-1\nq-2\n")
-    done = run_command(database, tmp_path, "campaign", "add-rows", "spring", str(audience), "--json")
+    done = start_command(database, tmp_path, "campaign", "add-rows", "spring", str(audience), "--json")
     assert json.loads(done.stdout)["audience"] == 2, done.stderr
     done = run_command(database, tmp_path, "campaign", "add-rows", "spring", str(tmp_path / "none.csv"))
     assert done.returncode == 2

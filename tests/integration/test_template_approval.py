@@ -15,7 +15,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from channels.base import Channel
-from dispatcher import content
 from dispatcher.campaigns import dry_run, submission, template_approval
 from dispatcher.campaigns.template_approval import ApprovalStatus
 from dispatcher.content import Catalog
@@ -38,7 +37,19 @@ from dispatcher.runtime.template_versions import name_open_versions
 from dispatcher.web.api_keys import new_key, read_keys
 from dispatcher.web.app import create
 from tests.support.people import sign_in
-from tests.support.services import TEMPLATES, Broker, Clock, add_people, balance, make_services, outbox, person, states, work
+from tests.support.services import (
+    TEMPLATES,
+    Broker,
+    Clock,
+    add_people,
+    balance,
+    load_edited,
+    make_services,
+    outbox,
+    person,
+    states,
+    work,
+)
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
@@ -51,7 +62,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     declared = folder / "loan_offer" / "template.toml"
     text = declared.read_text(encoding="utf-8").replace('version = "1"', 'version = "2"')
     declared.write_text(text.replace("the program's makers", "Wim Writer"), encoding="utf-8")
-    return content.load(folder)
+    return load_edited(folder)
 
 
 @pytest.fixture
@@ -116,7 +127,7 @@ def test_findings_of_the_linter_block_an_approval(services: Services, tmp_path: 
     text = mail.read_text(encoding="utf-8").replace("{{ heading(", '<img src="https://www.bank.example/a.png">\n{{ heading(', 1)
     mail.write_text(text, encoding="utf-8")
     line = text[: text.index("<img")].count("\n") + 1
-    faulty = replace(services, catalog=content.load(tmp_path / "templates"))
+    faulty = replace(services, catalog=load_edited(tmp_path / "templates"))
     with pytest.raises(BadInput) as refused:
         template_approval.set_approval(faulty, "loan_offer", True, "Bart Peeters")
     [error] = refused.value.faults

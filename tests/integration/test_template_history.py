@@ -16,7 +16,7 @@ from dispatcher.campaigns import actions, submission, template_approval
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.template_approval import ApprovalStatus, TemplateVersion
 from dispatcher.campaigns.template_history import compare, history_of, put_back
-from dispatcher.content import TextDiff, load, load_sound
+from dispatcher.content import TextDiff, load_sound
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.errors import BadInput
@@ -29,7 +29,7 @@ from dispatcher.runtime.services import Services
 from dispatcher.web.api_keys import new_key, read_keys
 from dispatcher.web.app import create
 from tests.support.people import sign_in
-from tests.support.services import NOON, TEMPLATES, Broker, Clock, add_people, make_services, person, states, work
+from tests.support.services import NOON, TEMPLATES, Broker, Clock, add_people, load_edited, make_services, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 TWO_PEOPLE = frozenset({"consumer_credit"})
@@ -52,7 +52,7 @@ class Author:
         return self.load()
 
     def load(self) -> str:
-        self.services = replace(self.services, catalog=load(self.folder))
+        self.services = replace(self.services, catalog=load_edited(self.folder))
         return self.services.catalog["loan_offer"].digest
 
     def approve(self, actor: str = "Bart", approved: bool = True, **more: Any) -> TemplateVersion:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,17 @@ import pytest
 
 from channels.base import Channel, Sms, WhatsApp
 from channels.sms_segments import count_segments
-from dispatcher.content import Catalog, LinkHosts, Template, check, load
+from dispatcher.content import LinkHosts, Template, check, load
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.intake.campaign import ValidationContext, parse_campaign
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.trigger import Trigger, parse_trigger
 from dispatcher.policy.reading import parse, shipped
 from dispatcher.runtime.consistency import disagreements
+from tests.support.services import shipped_templates
 from tests.support.template_folder import LINKS, SENDER, refusal, render_request, small_folder, write
 
 HOSTS = LinkHosts(frozenset({"bank.example"}), {"partner.example": frozenset({"campaign"})})
-SHIPPED = Path("templates")
-
-
-@cache
-def shipped_templates() -> Catalog:
-    return load(SHIPPED)
 
 
 def own_offer(folder: dict[str, str]) -> dict[str, str]:
@@ -189,7 +183,7 @@ def test_the_check_names_a_host_that_the_policy_does_not_allow(tmp_path: Path) -
     policy = parse(shipped())
     faults = disagreements(policy, load(write(tmp_path, files)).values())
     assert {(fault.file, fault.line, fault.value) for fault in faults} == {("hello/fr/email.html", 4, "https://t.example/a.png")}
-    assert disagreements(parse(shipped()), load(SHIPPED).values()) == []
+    assert disagreements(parse(shipped()), shipped_templates().values()) == []
 
 
 def test_hosts_in_the_policy_are_checked() -> None:
