@@ -71,7 +71,7 @@ def _leading_objects(text: str) -> tuple[dict[str, Any], ...]:
             place += len(text[place:]) - len(text[place:].lstrip(" \t,;"))
     except (ValueError, RecursionError):
         with suppress(ValueError):
-            found.append(from_json(text[place:], allow_partial=True))
+            found.append(from_json(text[place:].encode("utf-8", "replace"), allow_partial=True))
     return tuple(each for each in found if isinstance(each, dict))
 
 

@@ -154,7 +154,7 @@ def _nested(reading: Mapping[str, Any]) -> dict[str, Any]:
         elif block in {"offers", "channels"} and isinstance(value, str):
             data[block] = value  # "none" is an opt-out of all, and no JSON
             with suppress(ValueError):
-                data[block] = from_json(value)
+                data[block] = from_json(value.encode("utf-8", "replace"))  # it may hold half a surrogate pair
         else:
             data[column] = _CELLS[column](value) if column in {"person", "language"} and isinstance(value, str) else value
     return data

@@ -190,25 +190,26 @@ def _jsonl(file: TextIO, skip: int) -> Iterator[SourceRow | UnreadableRow]:
             skip -= 1
         else:
             is_long = isinstance(text, LongLine)
-            yield UnreadableRow(line, "", TOO_LONG, readings=readings_of(text)) if is_long else _json_row(line, text)
+            yield UnreadableRow(line, "", TOO_LONG, readings=readings_of(_as_cp1252(text))) if is_long else _json_row(line, text)
 
 
 def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
-    reason = _unreadable(text)
+    reason, row = _unreadable(text), text.strip()
+    text = _as_cp1252(text)
     data: Any = None
     try:
-        data = from_json(text if text.isascii() else _NOT_UTF8.sub("\ufffd", text), allow_inf_nan=False)
+        data = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         reason = reason or f"is not JSON: {str(error).replace(' at line 1', ' at')}"
     if reason is None and "\\u" in text:  # what is escaped is seen only now
         reason = _unreadable(json.dumps(data, ensure_ascii=False))
     if not isinstance(data, dict):
-        return UnreadableRow(line, "", reason or "is not a JSON object", row=text.strip(), readings=readings_of(text))
+        return UnreadableRow(line, "", reason or "is not a JSON object", row=row, readings=readings_of(text))
     repeated = repeated_name(text) if may_repeat_names(text, data) else None
     if reason is None and repeated is None:
         return SourceRow(line, data)
     readings = all_readings(text) if repeated is not None else (data,)
-    return UnreadableRow(line, "" if reason else repeated or "", reason or REPEATED, row=text.strip(), readings=readings)
+    return UnreadableRow(line, "" if reason else repeated or "", reason or REPEATED, row=row, readings=readings)
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------------------
@@ -319,9 +320,10 @@ class _Header:
         return SourceRow(line, data, notation)
 
     def readings(self, texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
-        """The cells by column: counted from the left, and, where there are too many for one row, also from the right.
+        """The cells by column: counted from the left, and, where they are too many for one row but too few for two, also from the
+        right.
 
-        A line with cells for two rows is not counted from the right: its last cells belong to another person.
+        The last cells of a line that holds several rows belong to another person.
         """
         if not texts:
             return ()

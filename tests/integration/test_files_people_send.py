@@ -173,6 +173,23 @@ def test_a_readable_opt_out_of_a_bad_json_row_counts(ledger: Connection, take: I
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        b'{"id": "7001", "channels": {"email": "nee\xa0"}, "email": "x"}',
+        b'{"id": "7001", "channels": {"email": false}, "x": "Zo\xeb',
+        b'{"id": "7001", "channels": {"email": false}, "x": "\\ud800"}',
+        b'{"id": "7001", "channels": "\xeb", "channels": {"email": false}}',
+        b'{"id": "7001", "channels": "\\ud800", "channels": {"email": false}}',
+    ],
+    ids=["byte", "cut", "half a pair", "byte twice", "half a pair twice"],
+)
+def test_no_character_of_a_json_row_hides_an_opt_out(ledger: Connection, take: Import, row: bytes) -> None:
+    result = take(row + b"\n\xeb\n", "people.jsonl")
+    assert (result.rejected, result.opt_outs) == (2, 1)
+    assert off(ledger, "7001") == EMAIL_OFF
+
+
+@pytest.mark.parametrize(
     "word", ["off", "uit", "aus", "n", "N", "F", "nee", "non.", "'false", "0.0", "0,0", "niet", "geen", "nee\x00", "none"]
 )
 def test_what_is_clearly_a_no_in_a_refused_row_counts(ledger: Connection, take: Import, word: str) -> None:

@@ -72,6 +72,21 @@ def test_bytes_of_windows_1252_hide_no_opt_out(tmp_path: Path) -> None:
     assert (reading["id"], reading["channels.email"]) == ("c-1\u00a0", "false\u00a0")
 
 
+@pytest.mark.parametrize(
+    ("row", "rest"),
+    [('c-1,customer,nl,"Anne,false\n"', 1), ('c-1,customer,nl,"Anne,false\nc-2,customer"', 1), ('c-1,customer,nl,"Anne,false"', 0)],
+)
+def test_a_quote_hides_no_cells_after_it(tmp_path: Path, row: str, rest: int) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(f"{HEADER}\n{row}\nc-3,customer,nl,Jan,\n", encoding="utf-8")
+    bad, *others, good = read_recipients(path, datetime(2026, 11, 23, tzinfo=UTC), FileRules())
+    assert isinstance(bad, UnreadableRow)
+    assert (bad.line, bad.reason) == (2, "has a quote that takes in the cells after it")
+    assert (bad.readings[0]["id"], bad.readings[0]["channels.email"]) == ("c-1", "false")
+    assert [each.line for each in others if isinstance(each, UnreadableRow)] == [3] * rest
+    assert not isinstance(good, UnreadableRow)
+
+
 def test_a_separator_within_a_cell_ends_no_row(read: Callable[..., Rows]) -> None:
     assert read(f"{HEADER}\nc-0,customer,nl,An\u2028ne,false\n") == [("c-0", "An\u2028ne")]
 
