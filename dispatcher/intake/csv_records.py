@@ -115,15 +115,17 @@ class CsvRecords:
         return [cell.strip('"') for cell in cells]
 
     def _first_of(self, line: int, taken: Sequence[str]) -> CsvRecord | None:
-        """The record that ends within its last line, where other rows follow on that line; they are read next."""
-        for end in _OTHER_ENDS.finditer(taken[-1]) if len(taken) > 1 else ():
-            try:
-                cells = self._cells([*taken[:-1], taken[-1][: end.start()]])
-            except csv.Error:
-                continue
-            if len(cells) <= self._width_max:
-                self._again.appendleft((line + len(taken) - 1, taken[-1][end.end() :]))
-                return CsvRecord(line, cells)
+        """The record that ends within one of these lines, where other rows follow on that line; they are read next."""
+        for place, text in enumerate(taken if len(taken) > 1 else ()):
+            for end in _OTHER_ENDS.finditer(text):
+                try:
+                    cells = self._cells([*taken[:place], text[: end.start()]])
+                except csv.Error:
+                    continue
+                if len(cells) <= self._width_max:
+                    rest = [(line + place, text[end.end() :]), *enumerate(taken[place + 1 :], line + place + 1)]
+                    self._again.extendleft(reversed(rest))
+                    return CsvRecord(line, cells)
         return None
 
     def _why_not(self, more: str | None, taken: Sequence[str]) -> str | None:
