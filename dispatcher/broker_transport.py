@@ -19,8 +19,8 @@ _PRIORITY = b"\x06\x16"  # kombu's separator between a lane's name and its prior
 
 def install() -> None:
     """Use these transports for the URL schemes of Valkey and Redis."""
-    own = f"{__name__}:Transport"
-    TRANSPORT_ALIASES.update(redis=own, rediss=own, sentinel=f"{__name__}:SentinelTransport")
+    own = f"{__name__}:ValkeyTransport"
+    TRANSPORT_ALIASES.update(redis=own, rediss=own, sentinel=f"{__name__}:ValkeySentinelTransport")
 
 
 def readable(item: bytes, lane: str) -> bytes:
@@ -82,27 +82,27 @@ def _with_readable_items(client: Any) -> Any:
     return type("Client", (_ReadableItems, client), {})
 
 
-class Channel(redis.Channel):
+class ValkeyChannel(redis.Channel):
     """kombu's channel, with readable items."""
 
     def _get_client(self) -> Any:
         return _with_readable_items(super()._get_client())
 
 
-class SentinelChannel(redis.SentinelChannel):
+class ValkeySentinelChannel(redis.SentinelChannel):
     """The same for Sentinel."""
 
     def _get_client(self) -> Any:
         return _with_readable_items(super()._get_client())
 
 
-class Transport(redis.Transport):
+class ValkeyTransport(redis.Transport):
     """kombu's transport, with readable items."""
 
-    Channel = Channel
+    Channel = ValkeyChannel
 
 
-class SentinelTransport(redis.SentinelTransport):
+class ValkeySentinelTransport(redis.SentinelTransport):
     """The same for Sentinel."""
 
-    Channel = SentinelChannel
+    Channel = ValkeySentinelChannel

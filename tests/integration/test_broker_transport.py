@@ -67,7 +67,7 @@ def received(broker_url: str, *items: bytes) -> list[Any]:
             valkey.lpush(LANE, each)
     messages: list[Any] = []
     with (
-        Connection(broker_url, transport=broker_transport.Transport) as connection,
+        Connection(broker_url, transport=broker_transport.ValkeyTransport) as connection,
         Consumer(connection, [Queue(LANE)], on_message=messages.append, accept=["json"]),
     ):
         while len(messages) < len(items):
