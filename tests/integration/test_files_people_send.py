@@ -161,7 +161,12 @@ BAD_JSON = {
     ' "channels": {"email": false}}': EMAIL_OFF,
     '{"id": "7001", "channels": {"email": 1, "push": "perhaps", "sms_whatsapp": null}, "object_marketing": 0}': set(),
     '{"id": true, "channels": {"email": false}}': set(),
-    '{"id": "7001", "channels": {"email": false}} {"id": "7002"}': set(),
+    '{"id": "7001", "channels": {"email": false}} {"id": "7002"}': EMAIL_OFF,
+    '{"id": "7002"},{"id": "7001", "channels": {"email": false}': EMAIL_OFF,
+    '[{"id": "7002"}, {"id": "7001", "channels": {"email": false}}]': EMAIL_OFF,
+    '[{"id": "7001", "id": "7002", "channels": {"email": false}}]': set(),
+    '{"id": "7001", "id": "7002", "channels": {"email": false}} {}': set(),
+    '{} {"id": "7001", "channels": {"email": false}, "channels": {"email": true}}': EMAIL_OFF,
 }
 
 
@@ -170,6 +175,32 @@ def test_a_readable_opt_out_of_a_bad_json_row_counts(ledger: Connection, take: I
     result = take(f"{row}\n", "people.jsonl")
     assert (result.new, result.rejected, result.opt_outs) == (0, 1, bool(BAD_JSON[row]))
     assert (off(ledger, "7001") if BAD_JSON[row] else set()) == BAD_JSON[row]
+
+
+def test_each_person_on_one_line_is_heard(ledger: Connection, take: Import) -> None:
+    rows = [{"id": f"c-{n}", "channels": {"email": n % 2 == 1}} for n in range(60)]
+    for text in (json.dumps(rows), " ".join(map(json.dumps, rows))):
+        result = take(text, "people.jsonl")
+        assert (result.rejected, result.opt_outs) == (1, 1)
+        assert all(off(ledger, f"c-{n}") == EMAIL_OFF for n in range(0, 60, 2))
+        assert ledger.execute("SELECT count(*) FROM recipients").fetchone() == (30,)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b'{"id": "7001", "channels": {"email": "nee\xa0"}, "email": "x"}',
+        b'{"id": "7001", "channels": {"email": false}, "x": "Zo\xeb',
+        b'{"id": "7001", "channels": {"email": false}, "x": "\\ud800"}',
+        b'{"id": "7001", "channels": "\xeb", "channels": {"email": false}}',
+        b'{"id": "7001", "channels": "\\ud800", "channels": {"email": false}}',
+    ],
+    ids=["byte", "cut", "half a pair", "byte twice", "half a pair twice"],
+)
+def test_no_character_of_a_json_row_hides_an_opt_out(ledger: Connection, take: Import, row: bytes) -> None:
+    result = take(row + b"\n\xeb\n", "people.jsonl")
+    assert (result.rejected, result.opt_outs) == (2, 1)
+    assert off(ledger, "7001") == EMAIL_OFF
 
 
 @pytest.mark.parametrize(

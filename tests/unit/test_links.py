@@ -86,11 +86,13 @@ PARTNERS_LINKS = """
     www.partner.example/?u=42|partner.example/?u=42|PARTNER.example/?u=42|https:/partner.example/?u=42|//partner.example/?u=42
     ftp://partner.example/?u=42|intent://partner.example/?u=42#x|https：//partner.example/?u=42|http\\\\partner.example/?u=42
     https:\u200b//part\u00adner.example/?u=42|ht\u00adtps://partner.example/?u=42|partner。example/?u=42|ｐartner.example/?u=42
-    partner.example./?u=42|https://bank.example@partner.example/?u=42|partner.ex\u2060ample:443/?u=42|part\ufe0fner.example/?u=42
+    partner.example./?u=42|partner.ex\u2060ample:443/?u=42|part\ufe0fner.example/?u=42
 """
 FOREIGN_LINKS = """
     www.tracker.test|tracker.com/x|ftp://tracker.test/x|//tracker.test|bank.example.tracker.be/x|https:\u200b//tracker.example/o
-    www.tracker\u2024test/x
+    www.tracker\u2024test/x|https://bank.example@partner.example/x|https://partner.example@bank.example/x
+    https://tracker.test\\@bank.example/x|https://tracker.test\\.bank.example/x|https://tracker.test%5c@bank.example/x
+    https:\\tracker.test\\x|https:///tracker.test|https://tracker.test%2f.bank.example|http://[|https://[bank.example]@a/
 """
 NO_LINKS = """
     Booking.com|en/of 12.000|s.v.p./n.v.t.|info@partner.example|1.250,50|partner.example|www.bank.example/a?b=c|bank.example/c-5.

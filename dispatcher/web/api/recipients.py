@@ -76,15 +76,16 @@ async def put_recipients(
     return ndjson.answer(request, stream_line, put, begin.first_line, begin.headers)
 
 
-def stream_line(number: int, text: bytes | None) -> StreamLine:
+def stream_line(number: int, text: bytes) -> StreamLine:
     """A line of a stream as data, or with the reason why it is none."""
-    if text is None:
-        return StreamLine(number, {}, f"is longer than {ndjson.LINE_BYTES_MAX} bytes")
-    try:
-        return StreamLine(number, read_object(text))
-    except BadInput as error:
-        fault = error.faults[0]
-        return StreamLine(number, {}, f"{fault.field}: {fault.message}" if fault.field else fault.message)
+    problem = f"is longer than {ndjson.LINE_BYTES_MAX} bytes"
+    if len(text) <= ndjson.LINE_BYTES_MAX:
+        try:
+            return StreamLine(number, read_object(text))
+        except BadInput as error:
+            fault = error.faults[0]
+            problem = f"{fault.field}: {fault.message}" if fault.field else fault.message
+    return StreamLine(number, {}, problem, text.decode("utf-8", "surrogateescape"))
 
 
 @router.get("/{recipient_id}", response_model=RecipientBody, responses=problem_responses(404))
