@@ -19,6 +19,8 @@ class AuditAction(StrEnum):
     ERASE = "erase"
     SUBMIT = "submit"
     ADD_ROWS = "add_rows"
+    COPY = "copy"
+    DRY_RUN = "dry_run"
     RELEASE = "release"
     APPROVE = "approve"
     WITHDRAW = "withdraw"

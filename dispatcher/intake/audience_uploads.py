@@ -1,6 +1,7 @@
 """Uploaded audiences: files that arrive by HTTP, whole or in parts, and are complete or not there for a campaign.
 
-An upload is a folder with `part` (the bytes so far, as they were sent), `upload.json` and, once it is complete, the audience.
+An upload is a folder with `part` (the bytes so far, as they were sent), `upload.json` and, once it is complete, the audience;
+and `columns.json` where a person has assigned the columns of a file whose header has other names.
 A part is on disk before it is confirmed, so an interrupted upload goes on where it ended. A complete one does not change: a
 campaign may be loading from it. Files have mode 0600, because rows are personal data.
 """
@@ -14,7 +15,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ TYPES = {
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": ".xlsx",
 }
 UPLOADS = "uploads"  # in the folder of audience files
-PART, DRAFT, NOTE = "part", "unpacked", "upload.json"
+PART, DRAFT, NOTE, COLUMNS = "part", "unpacked", "upload.json", "columns.json"
 GZIP = 31  # zlib's name for gzip with its header
 ID = "[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
 PIECE_BYTES = 1024 * 1024
@@ -279,6 +280,31 @@ def path_of(audiences: Path, upload_id: str, caller: str | None = None) -> Path:
         message = f"upload {upload_id!r} is not complete: {upload.received} of {upload.total or 'its'} bytes have arrived"
         raise _bad(message, "campaign", "audience.upload")
     return audiences / UPLOADS / upload_id / f"audience{upload.suffix}"
+
+
+def assign_columns(audiences: Path, upload_id: str, columns: Sequence[str]) -> None:
+    """Name the columns of a complete upload by their position, in place of its header; none: the header counts again.
+
+    Call it before a campaign loads from the upload. Raises BadInput.
+    """
+    file = path_of(audiences, upload_id).with_name(COLUMNS)
+    if not columns:
+        file.unlink(missing_ok=True)
+        return
+    draft = file.with_name(f"{COLUMNS}.new")
+    with _create(draft) as opened:
+        opened.write(json.dumps(list(columns)).encode())
+    draft.replace(file)
+
+
+def assigned_columns(path: Path) -> tuple[str, ...]:
+    """The columns that were assigned to the upload with this file; none for any other file."""
+    if path.parent.parent.name != UPLOADS:
+        return ()
+    try:
+        return tuple(json.loads(path.with_name(COLUMNS).read_bytes()))
+    except FileNotFoundError:
+        return ()
 
 
 def delete(audiences: Path, upload_id: str) -> bool:

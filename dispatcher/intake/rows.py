@@ -33,6 +33,7 @@ from dispatcher.policy import FileRules
 SCAN_BYTES = 1024 * 1024
 SUFFIXES = {".jsonl", ".csv", ".tsv", ".xlsx"}
 DELIMITERS = ",;\t|"
+IGNORED = "-"
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are not UTF-8
 _UTF8_CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _NOT_CP1252 = frozenset(b"\x81\x8d\x8f\x90\x9d")
@@ -72,11 +73,23 @@ Cell: TypeAlias = Callable[[str], Any]  # a cell's text as a value; raises Value
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The columns that a file may have: how to read their cells (None: no such column), the one that it must have, and the names to
-    suggest for another."""
+    suggest for another. `by_position` names the columns in place of the file's header; `IGNORED` is one whose cells are not read.
+    """
 
     cell_of: Callable[[str], Cell | None]
     key: str
     names: Collection[str]
+    by_position: tuple[str, ...] = ()
+
+    def name_of(self, position: int, cell: str) -> str:
+        """The name of a column, which the header has as `cell`."""
+        if not self.by_position:
+            return _column(cell, self)
+        return self.by_position[position] if position < len(self.by_position) else IGNORED
+
+    def knows(self, name: str) -> bool:
+        """Whether there is such a column, or it is to be ignored."""
+        return self.cell_of(name) is not None or (name == IGNORED and bool(self.by_position))
 
 
 def read_rows(path: Path, columns: Columns, rules: FileRules, skip: int = 0) -> Iterator[SourceRow | UnreadableRow]:
@@ -266,7 +279,7 @@ class _Header:
     """The columns of a file, and how to read a row of their cells."""
 
     def __init__(self, path: Path, line: int, cells: Sequence[str], columns: Columns) -> None:
-        names = [_column(cell, columns) for cell in cells]
+        names = [columns.name_of(position, cell) for position, cell in enumerate(cells)]
         self.width = len(names)  # with the columns that were emptied, which a spreadsheet writes all the same
         while names and not names[-1]:
             names.pop()
@@ -280,7 +293,7 @@ class _Header:
 
     @staticmethod
     def _faults(path: Path, line: int, names: list[str], columns: Columns) -> Iterator[InputError]:
-        if all(columns.cell_of(name) is None for name in names):
+        if not any(columns.knows(name) for name in names):
             # perhaps a file without a header: then these are values, which may be personal data
             known = ", ".join(list(columns.names)[:12])
             yield InputError(
@@ -292,10 +305,10 @@ class _Header:
         for number, name in enumerate(names, start=1):
             if not name:
                 yield InputError(str(path), line, "", f"column {number} has no name")
-            elif columns.cell_of(name) is None:
+            elif not columns.knows(name):
                 hint = did_you_mean(name, columns.names)
                 yield InputError(str(path), line, name, f"unknown column, number {number}{hint}")
-            elif times[name] > 1 or name in blocks:
+            elif name != IGNORED and (times[name] > 1 or name in blocks):
                 yield InputError(str(path), line, name, "is given twice")
         if columns.key not in names:
             yield InputError(str(path), line, columns.key, "is missing: no column has this name")
@@ -310,7 +323,7 @@ class _Header:
             return UnreadableRow(line, "", reason, row=texts, readings=self.readings(texts))
         data: dict[str, Any] = {}
         for name, text, (steps, cell) in zip(self.names, texts, self._cells, strict=False):
-            if not trim(text):
+            if steps == [IGNORED] or not trim(text):
                 continue
             try:
                 if why := _unreadable(text):

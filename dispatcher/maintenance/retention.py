@@ -18,7 +18,7 @@ from dispatcher.inbound import customer_replies
 from dispatcher.intake import audience_uploads
 from dispatcher.intake.audience_uploads import UploadConflict
 from dispatcher.intake.campaign import ValidationContext
-from dispatcher.ledger.campaigns import refused_jobs, schedules
+from dispatcher.ledger.campaigns import drafts, refused_jobs, schedules
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import erasure, line_uploads
 from dispatcher.ledger.events import endpoint_cursors, stream
@@ -169,6 +169,7 @@ CLASSES = (
     RetentionClass("answers", "texts of inbound messages", _counted(inbound_messages.count_texts), _clear_answers),
     RetentionClass("refused_jobs", "refused jobs", _counted(refused_jobs.overdue), _by_ledger(refused_jobs.delete)),
     RetentionClass("uploads", "uploaded audiences", _uploads_overdue, _delete_uploads),
+    RetentionClass("uploads", "drafts of campaigns", _counted(drafts.overdue), _by_ledger(drafts.delete_overdue)),
     RetentionClass("event_files", "periods of event files", _event_files_overdue, _delete_event_files),
     RetentionClass("uploads", "positions of line uploads", _counted(line_uploads.overdue), _by_ledger(line_uploads.delete)),
     RetentionClass("prospects", "prospects without any contact", _counted(retention.prospects_overdue), _erase_prospects),

@@ -63,6 +63,16 @@ API_CALLS: Calls = {
 }
 
 CONSOLE_CALLS: Calls = {
+    ("POST", "/console/campaigns/new"): AuditedCall("draft", AuditAction.ADD),
+    ("POST", "/console/campaigns/{campaign_id}/copy"): AuditedCall("campaign", AuditAction.COPY, "campaign_id"),
+    ("POST", "/console/campaigns/{campaign_id}/edit"): AuditedCall("campaign", AuditAction.CHANGE, "campaign_id"),
+    ("POST", "/console/drafts/{no}"): AuditedCall("draft", AuditAction.CHANGE, "no"),
+    ("POST", "/console/drafts/{no}/audience"): AuditedCall("draft", AuditAction.ADD_ROWS, "no"),
+    ("POST", "/console/drafts/{no}/columns"): AuditedCall("draft", AuditAction.CHANGE, "no"),
+    ("POST", "/console/drafts/{no}/check"): AuditedCall("draft", AuditAction.DRY_RUN, "no"),
+    ("POST", "/console/drafts/{no}/test"): AuditedCall("draft", AuditAction.TEST, "no"),
+    ("POST", "/console/drafts/{no}/schedule"): AuditedCall("draft", AuditAction.CHANGE, "no"),
+    ("POST", "/console/drafts/{no}/delete"): AuditedCall("draft", AuditAction.REMOVE, "no"),
     ("POST", "/console/campaigns/{campaign_id}/rows"): AuditedCall("campaign", AuditAction.ADD_ROWS, "campaign_id"),
     ("POST", "/console/campaigns/{campaign_id}/{action}"): AuditedCall("campaign", None, "campaign_id"),
     ("GET", "/console/inbound-messages"): AuditedCall("inbound_messages", AuditAction.LOOK),
@@ -92,6 +102,7 @@ BY_HANDLER = frozenset(
         ("POST", "/v1/recipients/search"),
         ("GET", "/console/messages/{message_id}"),
         ("GET", "/console/search"),
+        ("POST", "/console/drafts/{no}/submit"),
         ("POST", "/console/login"),
         ("POST", "/console/logout"),
         ("POST", "/console/password"),

@@ -7,7 +7,13 @@ from fastapi import APIRouter
 from dispatcher.web.console import (
     account,
     audit,
+    calendar,
+    campaign_edits,
     campaigns,
+    draft_audience,
+    draft_checks,
+    draft_options,
+    draft_submission,
     event_endpoints,
     inbound_messages,
     login,
@@ -24,20 +30,9 @@ from dispatcher.web.console import (
 
 router = APIRouter(include_in_schema=False)
 for group in (
-    *(
-        login,
-        oidc,
-        account,
-        overview,
-        search,
-        campaigns,
-        messages,
-        inbound_messages,
-        unresolved,
-        refused_jobs,
-        schedules,
-        templates,
-    ),
+    *(login, oidc, account, overview, search),
+    *(draft_options, draft_audience, draft_checks, draft_submission, calendar, campaign_edits),  # before `campaigns`: new, edit
+    *(campaigns, messages, inbound_messages, unresolved, refused_jobs, schedules, templates),
     *(event_endpoints, audit, operations),
 ):
     router.include_router(group.router, prefix="/console")
