@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -16,7 +17,8 @@ from dispatcher.content import ContentRefusal, example_request
 from dispatcher.delivery.hand_off import PreparedMessage
 from dispatcher.domain.message import Mode, State
 from dispatcher.domain.recipient import Language
-from dispatcher.ledger.campaigns import drafts as stored
+from dispatcher.intake.campaign import Submission
+from dispatcher.ledger.campaigns.drafts import save
 from dispatcher.ledger.connection import lend
 from dispatcher.runtime.services import Services
 
@@ -40,10 +42,10 @@ class Example:
 
 
 def run(services: Services, draft: Draft) -> Draft:
-    """Decide and render every message of a draft, and store the counts. Raises BadInput."""
+    """Decide and render every message of a draft as at its start, and store the counts. Raises BadInput."""
     submission = drafts.submission_of(services, draft)
     audience = islice(submission.audience, DRY_RUN_ROWS_MAX)
-    result = dry_run(services, replace(submission, audience=audience))
+    result = dry_run(services, replace(submission, audience=audience), _start(services, submission))
     total = result.audience + result.invalid
     counts = {
         "rows": total,
@@ -58,12 +60,18 @@ def run(services: Services, draft: Draft) -> Draft:
         "cost": asdict(result.cost) if result.cost else None,
         "needs": list(result.needs),
         "obstacles": [[each.channel, each.code, each.variable, count] for each, count in result.obstacles.most_common()],
-        "at": services.clock().isoformat(),
+        "as_of": draft.form.get("send_at"),
     }
     draft = replace(draft, dry_run=counts)
     with lend(services.pool) as connection:
-        stored.save(connection, draft, services.clock())
+        save(connection, draft, services.clock())
     return draft
+
+
+def _start(services: Services, submission: Submission) -> datetime | None:
+    """The moment as at which a draft is decided: its start, where that is to come."""
+    start = submission.spec.send_at
+    return start if start is not None and start > services.clock() else None
 
 
 def seconds_at_rate(counts: dict[str, Any], rate: float | None) -> float | None:
@@ -86,7 +94,8 @@ def examples(services: Services, draft: Draft, with_profiles: bool) -> list[Exam
                 found.setdefault((entry.candidate.facts.language, entry.channel), (message, entry.decision["job"][1]))
 
     submission = drafts.submission_of(services, draft)
-    dry_run(services, replace(submission, audience=islice(submission.audience, EXAMPLE_ROWS_MAX)), observe=keep)
+    audience = islice(submission.audience, EXAMPLE_ROWS_MAX)
+    dry_run(services, replace(submission, audience=audience), _start(services, submission), keep)
     return [_example(services, *found[key], with_profiles) for key in sorted(found)]
 
 

@@ -12,14 +12,16 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from dispatcher.campaigns import audience_uploads, submission
+from dispatcher.campaigns.audience_loading import too_many_invalid
 from dispatcher.campaigns.audience_uploads import Upload, UploadConflict, UploadRange
 from dispatcher.campaigns.submission import SubmitResult, SubmitStatus, validation_context
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.content import TemplateVariable
 from dispatcher.domain.campaign import Spec
 from dispatcher.intake import audience_columns
+from dispatcher.intake.audience_reference import AudienceSources
 from dispatcher.intake.audience_uploads import PIECE_BYTES, assign_columns, assigned_columns, path_of
-from dispatcher.intake.campaign import Submission, check_campaign, parse_request
+from dispatcher.intake.campaign import CampaignRequest, Submission, check_campaign, parse_request
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.rows import SUFFIXES, read_header
 from dispatcher.ledger.campaigns import drafts
@@ -208,10 +210,14 @@ def _path(services: Services, draft: Draft) -> Path:
 
 def submission_of(services: Services, draft: Draft) -> Submission:
     """The draft as a submission, with its rows. Raises BadInput."""
+    return check_campaign(_request(services, draft), validation_context(services))
+
+
+def _request(services: Services, draft: Draft) -> CampaignRequest:
     _path(services, draft)
     form = {**draft.form, "audience": {"upload": draft.upload}}
-    request = parse_request(form, services.audiences, services.policy.files, uploads_only=True)
-    return check_campaign(request, validation_context(services))
+    sources = AudienceSources(services.audiences, draft.owner)
+    return parse_request(form, sources, services.policy.files, uploads_only=True)
 
 
 def check_file(services: Services, draft: Draft) -> Draft:
@@ -262,12 +268,17 @@ def obstacles(services: Services, draft: Draft) -> list[str]:
     return found
 
 
+def awaits_release(services: Services, draft: Draft) -> bool:
+    """Whether the campaign will wait until another person has released it."""
+    check = draft.file_check or {"rows": 0, "invalid": 0}
+    is_large = check["rows"] > services.policy.four_eyes_audience_min
+    return bool(draft.form.get("seeds")) or is_large or too_many_invalid(services.policy, check["invalid"], check["rows"])
+
+
 def submit(services: Services, draft: Draft, by: str) -> SubmitResult:
     """Submit a draft, and delete it once the campaign is accepted; its file stays for the workers. Raises as `submission.submit`
     does."""
-    form = {**draft.form, "audience": {"upload": draft.upload}}
-    request = parse_request(form, services.audiences, services.policy.files, uploads_only=True)
-    result = submission.accept(services, request, by=by, seconds_max=SUBMIT_SECONDS)
+    result = submission.accept(services, _request(services, draft), by=by, seconds_max=SUBMIT_SECONDS)
     if result.status is not SubmitStatus.CONFLICT:
         with lend(services.pool) as connection:
             drafts.delete(connection, draft.no)

@@ -21,6 +21,7 @@ from dispatcher.web.dependencies import ServicesDependency
 
 Errors = Mapping[str, list[str]]
 NO_ERRORS: Errors = {}
+WRONG_CHARACTERS = "has characters that are not allowed here"  # in place of a regular expression
 FIELDS_MAX = 600  # a file may have so many columns
 
 
@@ -83,7 +84,8 @@ def by_field(faults: Iterable[InputError], shown: Iterable[str]) -> Errors:
     errors: dict[str, list[str]] = defaultdict(list)
     for fault in faults:
         name = fault.field.partition(".")[0]
-        text = fault.message if name in fields or not fault.field else f"{fault.field}: {fault.message}"
+        message = WRONG_CHARACTERS if "should match pattern" in fault.message else fault.message
+        text = message if name in fields or not fault.field else f"{fault.field}: {message}"
         errors[name if name in fields else ""].append(text)
     return errors
 

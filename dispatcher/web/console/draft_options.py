@@ -23,10 +23,10 @@ from dispatcher.web.pages.console import page
 
 router = APIRouter(default_response_class=HTMLResponse)
 
-SHOWN = (
-    *("id", "template", "entity", "channels", "route", "fallback_after_seconds", "sender", "reply_to"),
-    *("tags", "cost_centre", "seeds", "holdout_percent", "one_per_household"),
+FURTHER = (  # the page hides them until one is used
+    *("fallback_after_seconds", "sender", "reply_to", "tags", "cost_centre", "seeds", "holdout_percent", "one_per_household"),
 )
+SHOWN = ("id", "template", "entity", "channels", "route", *FURTHER)
 
 
 @router.get("/campaigns/new")
@@ -149,6 +149,7 @@ def _page(operator: ConsoleSession, services: Services, draft: Draft | None, for
         testers=sorted(services.policy.testers),
         senders=sorted({name for entity in entities for name in entity.campaign_senders}),
         reply_addresses=sorted({address for entity in entities for address in entity.reply_to}),
+        is_open=not {*form, *errors}.isdisjoint(FURTHER),
         fallback_minutes=f"{fallback / 60:g}" if isinstance(fallback, int | float) else fallback,
         own=drafts.of_owner(services, operator.principal.id) if draft is None else [],
     )

@@ -120,6 +120,7 @@ def _summary_page(operator: ConsoleSession, services: Services, draft: Draft, me
         zone=services.policy.default_zone,
         times=shown_times(draft.form, services.policy.default_zone),
         four_eyes_min=services.policy.four_eyes_audience_min,
+        awaits_release=drafts.awaits_release(services, draft),
     )
 
 

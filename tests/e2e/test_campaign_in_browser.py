@@ -1,0 +1,67 @@
+"""The console in a real browser, without scripts: a marketer goes from an Excel file to a submitted campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from dispatcher.campaigns import overview
+from dispatcher.domain.principal import Role
+from dispatcher.runtime.services import Services
+from tests.e2e.test_browser import browser, pytestmark, serving
+from tests.integration.test_console_campaigns import workbook
+from tests.support.form_client import open_visits
+from tests.support.people import add_user
+from tests.support.services import add_people, person
+
+__all__ = ["browser", "pytestmark"]
+
+PASSWORD = "a-long-enough-password"
+
+
+@pytest.fixture
+def console(database: str, tmp_path: Path) -> Iterator[tuple[Services, str]]:
+    with open_visits(database) as visits:
+        services = replace(visits.services, audiences=tmp_path)
+        add_people(services, *(person(name, number) for number, name in enumerate(("anna", "bert", "carl", "dora"), start=1)))
+        add_user(services, "mia", [Role.MARKETER], password=PASSWORD)
+        with serving(replace(visits, services=services)) as url:
+            yield services, url
+
+
+def test_a_marketer_walks_from_a_workbook_to_a_campaign(browser: Browser, console: tuple[Services, str], tmp_path: Path) -> None:
+    services, url = console
+    file = tmp_path / "customers.xlsx"
+    file.write_bytes(workbook())
+    window = browser.new_context(java_script_enabled=False)
+    page: Page = window.new_page()
+    page.goto(f"{url}/console/campaigns/new")
+    page.get_by_label("Name").fill("mia")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_label("Template", exact=True).select_option("loan_offer")
+    page.get_by_label("Name of the campaign").fill("spring-loan")
+    page.get_by_label("1.").select_option("email")
+    page.get_by_role("button", name="Save and go on").click()
+    page.get_by_label("File (").set_input_files(file)
+    page.get_by_role("button", name="Upload").click()
+    assert page.get_by_label("Klantnummer").input_value() == "recipient"  # guessed
+    assert page.get_by_label("Offer URL").input_value() == "data.offer_url"
+    page.get_by_role("button", name="Read the file").click()
+    assert "1 row cannot be read" in page.inner_text("main").replace("\u202f", " ")
+    page.get_by_role("link", name="Go on to the dry run").click()
+    page.get_by_role("button", name="Start the dry run").click()
+    page.get_by_role("link", name="Go on to time and rate").click()
+    page.get_by_label("Start").fill("2027-03-01T09:30")
+    page.get_by_role("button", name="Save and go on").click()
+    page.get_by_role("button", name="Submit the campaign").click()
+    assert urlsplit(page.url).path == "/console/campaigns/spring-loan"
+    window.close()
+    found = overview.find(services, "spring-loan")
+    assert found is not None
+    assert (found.audience, found.submitted_by) == (3, "user:mia")
