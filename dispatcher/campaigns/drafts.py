@@ -72,12 +72,17 @@ def check_form(services: Services, form: Mapping[str, Any]) -> Spec:
 
 
 def change_form(services: Services, draft: Draft, form: Mapping[str, Any]) -> Draft:
-    """Store another form, checked. Other templates need their columns assigned anew, and the dry run is void. Raises BadInput."""
+    """Store another form, checked. The dry run is void; for another template or entity, the file is read anew. Raises BadInput."""
     spec = check_form(services, form)
-    has_other_templates = set(spec.templates) != set(check_names(draft.form))
+    is_read = set(spec.templates) == set(check_names(draft.form)) and form.get("entity") == draft.form.get("entity")
     draft = replace(draft, form=form, dry_run=None)
     _save(services, draft)
-    return _assign_at_first(services, draft) if has_other_templates and draft.upload else draft
+    if is_read or draft.upload is None:
+        return draft
+    try:
+        return _assign_at_first(services, draft)
+    except BadInput:  # retention has deleted the file: the page of the audience says so
+        return draft
 
 
 def change_time(services: Services, draft: Draft, form: Mapping[str, Any]) -> Draft:

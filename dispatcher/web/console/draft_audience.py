@@ -69,9 +69,15 @@ def _audience_page(operator: ConsoleSession, services: Services, draft: Draft, m
 
 
 @router.get("/columns")
-def columns_page(operator: Operator, services: ServicesDependency, draft: OwnDraft) -> str:
-    """Ask which column of the file is what."""
-    return _columns_page(operator, services, draft, None, {})
+def columns_page(operator: Operator, services: ServicesDependency, draft: OwnDraft) -> Response:
+    """Ask which column of the file is what. Without a file, or for one without columns, show the page of the audience."""
+    try:
+        has_columns = bool(drafts.column_choice(services, draft).header)
+    except BadInput:
+        has_columns = False
+    if not has_columns:
+        return RedirectResponse(f"/console/drafts/{draft.no}/audience", HTTPStatus.SEE_OTHER)
+    return HTMLResponse(_columns_page(operator, services, draft, None, {}))
 
 
 @router.post("/columns")

@@ -81,7 +81,7 @@ def _by_channel(obstacles: list[tuple[str, str, str, int]]) -> dict[str, list[tu
 
 
 @router.get("/examples")
-def examples_page(operator: Operator, request: Request, services: ServicesDependency, draft: OwnDraft) -> str:
+def examples_page(operator: Operator, request: Request, services: ServicesDependency, draft: OwnDraft) -> Response:
     """A message for each language and channel, from real rows. Each look at a recipient is recorded."""
     entity = entity_of(services, draft.form)
     with_profiles = operator.principal.may(Right.PEOPLE, entity)
@@ -89,6 +89,8 @@ def examples_page(operator: Operator, request: Request, services: ServicesDepend
         raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, BUSY)
     try:
         found = draft_checks.examples(services, draft, with_profiles)
+    except BadInput as error:
+        return HTMLResponse(_page(operator, services, draft, _messages(error)), HTTPStatus.UNPROCESSABLE_ENTITY)
     finally:
         DRY_RUN_LOCK.release()
     for recipient in sorted({each.recipient for each in found}):
@@ -96,7 +98,7 @@ def examples_page(operator: Operator, request: Request, services: ServicesDepend
             AuditAction.LOOK, "recipient", recipient, recipient=recipient, entity=entity, reason=f"examples of draft {draft.no}"
         )
         auditing.note(request, note)
-    return page(
+    text = page(
         "draft_examples.html",
         operator=operator,
         draft=draft,
@@ -104,6 +106,7 @@ def examples_page(operator: Operator, request: Request, services: ServicesDepend
         with_profiles=with_profiles,
         rows_max=draft_checks.EXAMPLE_ROWS_MAX,
     )
+    return HTMLResponse(text)
 
 
 @router.post("/test")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -46,11 +46,11 @@ class Posted:
         return value if isinstance(value, UploadFile) and value.filename else None
 
 
-async def _posted(operator: Operator, request: Request) -> Posted:
+async def _posted(operator: Operator, request: Request) -> AsyncIterator[Posted]:
     """The form of a call. It is read after the session was checked: else strangers could fill the disk with large files."""
-    data = await request.form(max_files=1, max_fields=FIELDS_MAX)
-    check_form_token(operator, str(data.get("form_token", "")))
-    return Posted(data)
+    async with request.form(max_files=1, max_fields=FIELDS_MAX) as data:
+        check_form_token(operator, str(data.get("form_token", "")))
+        yield Posted(data)
 
 
 def _draft(operator: Operator, services: ServicesDependency, no: Annotated[int, Path(ge=1, le=2**62)]) -> Draft:
