@@ -16,6 +16,8 @@ AuditAction = Literal[
     "erase",
     "submit",
     "add_rows",
+    "copy",
+    "dry_run",
     "release",
     "approve",
     "withdraw",

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-from dispatcher.campaigns import overview
+from dispatcher.campaigns import draft_checks, drafts, overview
 from dispatcher.domain.principal import Role
+from dispatcher.identity import sessions
+from dispatcher.identity.sessions import CONSOLE, Origin
 from dispatcher.runtime.services import Services
-from tests.e2e.test_browser import browser, pytestmark, serving
+from dispatcher.web.console.session import COOKIE, cookies
+from tests.e2e.test_browser import DESK, PHONE, browser, pytestmark, serving
+from tests.e2e.test_mails_in_browser import AXE, SERIOUS
 from tests.integration.test_console_campaigns import workbook
 from tests.support.form_client import open_visits
 from tests.support.people import add_user
@@ -65,3 +70,39 @@ def test_a_marketer_walks_from_a_workbook_to_a_campaign(browser: Browser, consol
     found = overview.find(services, "spring-loan")
     assert found is not None
     assert (found.audience, found.submitted_by) == (3, "user:mia")
+
+
+def prepared(services: Services, owner: str) -> list[str]:
+    """The pages of a draft with a file that was checked, those around it, and one of a submitted campaign."""
+    form = {"id": "spring-loan", "template": "loan_offer", "channels": ["email"], "send_at": "2026-12-01T08:30:00+00:00"}
+    for each in (form, {**form, "id": "other"}):
+        draft = drafts.find(services, drafts.create(services, owner, each), owner)
+        assert draft is not None
+        draft = drafts.upload(services, draft, BytesIO(workbook()), "customers.xlsx")
+        draft = drafts.assign(services, draft, ["recipient", "data.project", "data.amount", "data.offer_url", "-"])
+        draft = draft_checks.run(services, draft)
+    drafts.submit(services, draft, owner)
+    pages = ("", "/audience", "/columns", "/check", "/examples", "/schedule", "/submit")
+    around = ("campaigns/new", "campaigns/other/edit", "calendar?month=2026-12", "calendar?month=2027-01")
+    return [*(f"/console/drafts/1{each}" for each in pages), *(f"/console/{each}" for each in around)]
+
+
+def test_the_pages_of_a_draft_are_accessible(browser: Browser, console: tuple[Services, str]) -> None:
+    services, url = console
+    session_id = sessions.start(services, "user:mia", Origin(CONSOLE, "browser"))
+    cookie = {"name": COOKIE, "value": cookies(services, session_id, "user:mia")[0], "url": f"{url}/console"}
+    found = []
+    paths = prepared(services, "user:mia")
+    for size, scheme in ((PHONE, "dark"), (PHONE, "light"), (DESK, "light"), (DESK, "dark")):
+        window = browser.new_context(viewport=size, color_scheme=scheme, bypass_csp=True)  # the program's pages have no scripts
+        window.add_cookies([cookie])
+        page = window.new_page()
+        for path in paths:
+            answer = page.goto(f"{url}{path}")
+            assert answer is not None
+            assert answer.status == 200, path
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (path, size)
+            page.evaluate(AXE)
+            found += [f"{path} {scheme}: {each}" for each in page.evaluate(SERIOUS, [])]
+        window.close()
+    assert not found

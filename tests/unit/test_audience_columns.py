@@ -44,7 +44,7 @@ def test_an_assignment_that_cannot_be_read_is_refused(columns: list[str]) -> Non
         audience_columns.check_assignment(columns, ["a", "b"], VARIABLES)
 
 
-def test_an_assigned_file_is_read_by_position_and_keeps_its_lines(tmp_path: Path) -> None:
+def test_an_assigned_file_is_read_by_position(tmp_path: Path) -> None:
     content = "Klant;Naam;Bedrag;Naam\r\nanna;x;12,50;\r\n\r\nbert;y;1;2;3\r\ncarl;z;8;q\r\n"
     writer = UploadStore(tmp_path, 1_000, 10).open(Upload("web-1", ".csv", is_gzip=False), UploadRange())
     writer.write(content.encode())

@@ -11,7 +11,7 @@ from dispatcher.domain.local_times import BadLocalTime, day_bounds, local_text, 
 BRUSSELS = "Europe/Brussels"
 
 
-def test_a_time_that_the_clock_skips_is_refused_with_the_next_one() -> None:
+def test_a_time_that_the_clock_skips_is_refused() -> None:
     with pytest.raises(BadLocalTime, match=r"does not exist.*take 03:30 or later"):
         moment_of("2027-03-28T02:30", BRUSSELS)
     assert moment_of("2027-03-28T03:00", BRUSSELS) == datetime(2027, 3, 28, 1, tzinfo=UTC)
