@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
@@ -33,6 +34,7 @@ from dispatcher.runtime.services import Services
 __all__ = ["AudienceError", "Draft", "SubmitStatus"]
 
 ERRORS_STORED = 200  # of unreadable rows; the download has all
+CHECK_ROWS_MAX = 500_000  # half a minute
 SUBMIT_SECONDS = 10  # how long a call loads an audience; workers go on
 OF_NO_COPY = ("send_at", "expires_at")
 
@@ -226,11 +228,14 @@ def _request(services: Services, draft: Draft) -> CampaignRequest:
 
 
 def check_file(services: Services, draft: Draft) -> Draft:
-    """Read the whole file as a submission would, and store how many rows are good, and the first of those that are not."""
+    """Read the file as a submission would, and store how many rows are good, and the first of those that are not.
+
+    Of a large file the first `CHECK_ROWS_MAX` rows are read: a page waits for it. The submission reads all.
+    """
     rows, invalid, fault = 0, 0, ""
     errors: list[list[Any]] = []
     try:
-        for row in submission_of(services, draft).audience:
+        for row in islice(submission_of(services, draft).audience, CHECK_ROWS_MAX):
             rows += 1
             if isinstance(row, AudienceError):
                 invalid += 1
@@ -238,7 +243,8 @@ def check_file(services: Services, draft: Draft) -> Draft:
                     errors.append([row.line, row.field, row.message])
     except BadInput as error:
         fault = "; ".join(f"{each.field}: {each.message}" if each.field else each.message for each in error.faults[:5])
-    draft = replace(draft, file_check={"rows": rows - invalid, "invalid": invalid, "errors": errors, "fault": fault})
+    counts = {"rows": rows - invalid, "invalid": invalid, "is_part": rows == CHECK_ROWS_MAX}
+    draft = replace(draft, file_check={**counts, "errors": errors, "fault": fault})
     _save(services, draft)
     return draft
 
@@ -275,8 +281,8 @@ def obstacles(services: Services, draft: Draft) -> list[str]:
 
 def awaits_release(services: Services, draft: Draft) -> bool:
     """Whether the campaign will wait until another person has released it."""
-    check = draft.file_check or {"rows": 0, "invalid": 0}
-    is_large = check["rows"] > services.policy.four_eyes_audience_min
+    check = draft.file_check or {"rows": 0, "invalid": 0, "is_part": False}
+    is_large = check["is_part"] or check["rows"] > services.policy.four_eyes_audience_min
     return bool(draft.form.get("seeds")) or is_large or too_many_invalid(services.policy, check["invalid"], check["rows"])
 
 
