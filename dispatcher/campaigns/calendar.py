@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from dispatcher.campaigns.drafts import check_names
 from dispatcher.campaigns.schedules import ScheduleState, next_run
+from dispatcher.domain.principal import Principal, Right
 from dispatcher.domain.run_times import run_id
 from dispatcher.intake.schedule import stored_schedule
 from dispatcher.ledger.campaigns import planned, schedules
@@ -19,7 +21,10 @@ RUNS_MAX = 200  # of one recurring campaign in a month
 
 @dataclass(frozen=True, slots=True)
 class CalendarEntry:
-    """A campaign, or a run that is to come. `at` is in UTC; `state` is the campaign's, "run", or "run awaiting approval"."""
+    """A campaign, or a run that is to come. `at` is in UTC; `state` is the campaign's, "run", or "run awaiting approval".
+
+    `entity` is None for a run whose template is gone.
+    """
 
     at: datetime
     id: str
@@ -53,8 +58,10 @@ def _runs(services: Services, stored: schedules.StoredSchedule, begin: datetime,
     if stored.state not in (ScheduleState.ACTIVE, ScheduleState.AWAITING_APPROVAL):
         return
     schedule = stored_schedule(stored.definition)
-    template = schedule.form.campaign.get("template") or ""
-    entity = schedule.form.campaign.get("entity") or (services.catalog[template].entity if template in services.catalog else None)
+    form = schedule.form.campaign
+    templates = check_names(form)
+    template = templates[0] if templates else ""
+    entity = form.get("entity") or (services.catalog[template].entity if template in services.catalog else None)
     state = "run" if stored.state is ScheduleState.ACTIVE else "run awaiting approval"
     at: datetime | None = max(begin, services.clock()) - timedelta(seconds=1)
     for _ in range(RUNS_MAX):
@@ -62,6 +69,11 @@ def _runs(services: Services, stored: schedules.StoredSchedule, begin: datetime,
         if at is None or at >= end:
             return
         yield CalendarEntry(at, run_id(stored.id, at, schedule.form.zone), state, entity, template, schedule=stored.id)
+
+
+def may_see(principal: Principal, entry: CalendarEntry) -> bool:
+    """Whether somebody may see an entry; one without a known entity only who may see all."""
+    return principal.may(Right.CONSOLE, entry.entity) and (entry.entity is not None or principal.entities is None)
 
 
 def month_bounds(first: date, zone: str) -> tuple[datetime, datetime]:

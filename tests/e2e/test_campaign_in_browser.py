@@ -75,13 +75,14 @@ def test_a_marketer_walks_from_a_workbook_to_a_campaign(browser: Browser, consol
 def prepared(services: Services, owner: str) -> list[str]:
     """The pages of a draft with a file that was checked, those around it, and one of a submitted campaign."""
     form = {"id": "spring-loan", "template": "loan_offer", "channels": ["email"], "send_at": "2026-12-01T08:30:00+00:00"}
+    made = []
     for each in (form, {**form, "id": "other"}):
         draft = drafts.find(services, drafts.create(services, owner, each), owner)
         assert draft is not None
         draft = drafts.upload(services, draft, BytesIO(workbook()), "customers.xlsx")
         draft = drafts.assign(services, draft, ["recipient", "data.project", "data.amount", "data.offer_url", "-"])
-        draft = draft_checks.run(services, draft)
-    drafts.submit(services, draft, owner)
+        made.append(draft_checks.run(services, draft))
+    drafts.submit(services, made[1], owner)
     pages = ("", "/audience", "/columns", "/check", "/examples", "/schedule", "/submit")
     around = ("campaigns/new", "campaigns/other/edit", "calendar?month=2026-12", "calendar?month=2027-01")
     return [*(f"/console/drafts/1{each}" for each in pages), *(f"/console/{each}" for each in around)]
@@ -90,12 +91,16 @@ def prepared(services: Services, owner: str) -> list[str]:
 def test_the_pages_of_a_draft_are_accessible(browser: Browser, console: tuple[Services, str]) -> None:
     services, url = console
     session_id = sessions.start(services, "user:mia", Origin(CONSOLE, "browser"))
-    cookie = {"name": COOKIE, "value": cookies(services, session_id, "user:mia")[0], "url": f"{url}/console"}
+    cookie = cookies(services, session_id, "user:mia")[0]
     found = []
     paths = prepared(services, "user:mia")
-    for size, scheme in ((PHONE, "dark"), (PHONE, "light"), (DESK, "light"), (DESK, "dark")):
-        window = browser.new_context(viewport=size, color_scheme=scheme, bypass_csp=True)  # the program's pages have no scripts
-        window.add_cookies([cookie])
+    for size, is_dark in ((PHONE, True), (PHONE, False), (DESK, False), (DESK, True)):
+        window = browser.new_context(
+            viewport={"width": size["width"], "height": size["height"]},
+            color_scheme="dark" if is_dark else "light",
+            bypass_csp=True,  # the program's pages have no scripts
+        )
+        window.add_cookies([{"name": COOKIE, "value": cookie, "url": f"{url}/console"}])
         page = window.new_page()
         for path in paths:
             answer = page.goto(f"{url}{path}")
@@ -103,6 +108,6 @@ def test_the_pages_of_a_draft_are_accessible(browser: Browser, console: tuple[Se
             assert answer.status == 200, path
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (path, size)
             page.evaluate(AXE)
-            found += [f"{path} {scheme}: {each}" for each in page.evaluate(SERIOUS, [])]
+            found += [f"{path} {size} {is_dark}: {each}" for each in page.evaluate(SERIOUS, [])]
         window.close()
     assert not found

@@ -11,7 +11,6 @@ from fastapi import APIRouter, HTTPException
 from fastapi.responses import HTMLResponse
 
 from dispatcher.campaigns import calendar
-from dispatcher.domain.principal import Right
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -32,7 +31,7 @@ def calendar_page(operator: Operator, services: ServicesDependency, month: str =
         raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such month")
     by_day = defaultdict(list)
     for entry in calendar.between(services, *calendar.month_bounds(first, zone)):
-        if operator.principal.may(Right.CONSOLE, entry.entity):
+        if calendar.may_see(operator.principal, entry):
             local = entry.at.astimezone(ZoneInfo(zone))
             by_day[local.date()].append((f"{local:%H:%M}", entry))
     return page(

@@ -17,7 +17,6 @@ from dispatcher.campaigns.calendar import CalendarEntry
 from dispatcher.campaigns.drafts import Draft, SubmitStatus
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.local_times import day_bounds
-from dispatcher.domain.principal import Right
 from dispatcher.intake.errors import BadInput
 from dispatcher.runtime.services import Services
 from dispatcher.web import auditing
@@ -80,7 +79,7 @@ def start_of(services: Services, form: Mapping[str, Any]) -> datetime:
 def same_day(operator: ConsoleSession, services: Services, start: datetime) -> list[CalendarEntry]:
     """What else is planned for the local day, of the entities that this person may see."""
     entries = calendar.between(services, *day_bounds(start, services.policy.default_zone))
-    return [each for each in entries if operator.principal.may(Right.CONSOLE, each.entity)]
+    return [each for each in entries if calendar.may_see(operator.principal, each)]
 
 
 def quiet_on(services: Services, form: Mapping[str, Any], start: datetime) -> list[tuple[str, str, bool]]:
