@@ -14,11 +14,13 @@ from httpx2 import Response
 from openpyxl import Workbook
 from starlette.testclient import TestClient
 
-from dispatcher.campaigns import drafts, overview, schedules
+from dispatcher.campaigns import drafts, overview, schedules, submission
+from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.principal import Role
 from dispatcher.identity import audit
 from dispatcher.identity.audit import AuditFilter
+from dispatcher.policy.data import CampaignSender
 from dispatcher.runtime.services import Services
 from dispatcher.web.app import create
 from tests.support.people import sign_in
@@ -214,6 +216,36 @@ def test_what_is_no_audience_is_refused_and_the_file_before_stays(marketer: Mark
     marketer.upload(no, b"no workbook")
     assert "cannot be read" in marketer.get(f"/console/drafts/{no}/audience")
     assert marketer.post(f"/console/drafts/{no}/submit").status_code == 422
+
+
+def test_workers_go_on_with_a_file_whose_columns_were_assigned(marketer: Marketer) -> None:
+    no = ready(marketer)
+    services = replace(marketer.services, limits=replace(marketer.services.limits, part_rows=1))
+    draft = drafts.find(services, no, "user:mia")
+    assert draft is not None
+    result = submission.submit(services, drafts.submission_of(services, draft), by="user:mia", seconds_max=0)
+    while result.status is SubmitStatus.LOADING:  # each step opens the file anew
+        assert result.load is not None
+        result = submission.load_some(services, result.load, seconds_max=0)
+    found = overview.find(services, "spring-loan")
+    assert found is not None
+    assert (found.audience, found.invalid, found.is_loading) == (3, 1, False)
+
+
+def test_senders_are_those_that_the_policy_lists(web: tuple[Services, TestClient]) -> None:
+    made, _ = web
+    bank = replace(
+        made.policy.entities["kbc-bank"], campaign_senders={"invest": CampaignSender("KBC Invest")}, reply_to=("a@kbc.example",)
+    )
+    policy = replace(made.policy, entities={**made.policy.entities, "kbc-bank": bank})
+    with TestClient(create(replace(made, policy=policy), Broker()), base_url="https://dispatcher.example") as client:
+        marketer = Marketer(made, client, sign_in(client, made, "mia", [Role.MARKETER]))
+        page = marketer.get("/console/campaigns/new")
+        assert "<option>invest</option>" in page
+        assert "<option>a@kbc.example</option>" in page
+        no = marketer.draft(sender="invest", reply_to="a@kbc.example")
+        assert "<option selected>invest</option>" in marketer.get(f"/console/drafts/{no}")
+        assert wrongs(marketer.post("/console/campaigns/new", **OPTIONS, sender="nobody")).keys() == {"sender"}
 
 
 # -- what it would do --------------------------------------------------------------------------------------------------
