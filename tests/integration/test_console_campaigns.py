@@ -20,6 +20,7 @@ from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.principal import Role
 from dispatcher.identity import audit
 from dispatcher.identity.audit import AuditFilter
+from dispatcher.intake.campaign import parse_campaign
 from dispatcher.policy.data import CampaignSender
 from dispatcher.runtime.services import Services
 from dispatcher.web.app import create
@@ -333,6 +334,26 @@ def test_time_and_rate_change_once_and_a_copy_is_a_new_draft(marketer: Marketer)
     }
     assert marketer.post(f"/console/campaigns/{name}/cancel").status_code == 303
     assert "cannot be changed" in marketer.get(path)
+
+
+def test_a_change_of_the_rate_leaves_the_seconds_of_a_start(marketer: Marketer) -> None:
+    start = datetime(2026, 12, 1, 8, 30, 15, tzinfo=UTC)
+    form = {
+        "id": "exact",
+        "template": "loan_offer",
+        "channels": ["email"],
+        "send_at": start.isoformat(),
+        "rate_per_second": 1_234_567 / 8,
+    }
+    rows = [{"recipient": "anna", "data": {"project": "a bike", "amount": 5_000, "offer_url": URL}}]
+    parsed = parse_campaign({**form, "audience": rows}, submission.validation_context(marketer.services))
+    submission.submit(marketer.services, parsed, by="api:crm")
+    path = "/console/campaigns/exact/edit"
+    assert 'value="154320.875"' in marketer.get(path)
+    assert marketer.post(path, version="0", send_at="2026-12-01T09:30", rate_per_second="7").status_code == 303
+    found = overview.find(marketer.services, "exact")
+    assert found is not None
+    assert (found.spec.send_at, found.spec.rate_per_second, found.version) == (start, 7, 1)
 
 
 def test_the_calendar_shows_ones_entities_and_runs_to_come(marketer: Marketer) -> None:

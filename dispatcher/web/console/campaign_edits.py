@@ -19,7 +19,7 @@ from dispatcher.web import auditing
 from dispatcher.web.console.draft_forms import NO_ERRORS, Errors, PostedForm, by_field
 from dispatcher.web.console.login import Operator
 from dispatcher.web.console.session import ConsoleSession
-from dispatcher.web.console.time_fields import TIME_FIELDS, read_times, shown_times
+from dispatcher.web.console.time_fields import TIME_FIELDS, read_times, shown_times, unchanged
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
 
@@ -46,7 +46,8 @@ def edit_campaign(
     refusal = None
     if not errors:
         try:
-            changes = parse_edit({**dict.fromkeys(TIME_FIELDS), **values})
+            same = unchanged(entered, _times_of(campaign), services.policy.default_zone)
+            changes = parse_edit({**dict.fromkeys(TIME_FIELDS), **values, **same})
             known = int(version) if version.isascii() and version.isdigit() and len(version) < 10 else None
             result = editing.edit(services, campaign.id, changes, operator.principal.id, known)
             refusal = result.refusal if result else None
@@ -69,14 +70,17 @@ def _campaign(operator: ConsoleSession, services: Services, campaign_id: str) ->
     return campaign
 
 
+def _times_of(campaign: Campaign) -> dict[str, Any]:
+    return {name: getattr(campaign.spec, name) for name in TIME_FIELDS}
+
+
 def _page(operator: ConsoleSession, services: Services, campaign: Campaign, entered: dict[str, str], errors: Errors) -> str:
     zone = services.policy.default_zone
-    values: dict[str, Any] = {name: getattr(campaign.spec, name) for name in TIME_FIELDS}
     return page(
         "campaign_edit.html",
         operator=operator,
         campaign=campaign,
-        entered=entered or shown_times(values, zone),
+        entered=entered or shown_times(_times_of(campaign), zone),
         errors=errors,
         zone=zone,
         can_edit=campaign.state in editing.EDITABLE_STATES and not campaign.is_loading,

@@ -34,10 +34,17 @@ def read_times(posted: Posted, zone: str) -> tuple[dict[str, Any], dict[str, str
 def shown_times(form: Mapping[str, Any], zone: str) -> dict[str, str]:
     """The fields of a form with these values."""
     rate = form.get("rate_per_second")
-    shown = {"rate_per_second": f"{rate:g}" if isinstance(rate, int | float) else str(rate or "")}
+    shown = {"rate_per_second": f"{rate:.10g}" if isinstance(rate, int | float) else str(rate or "")}
     for name in TIMES:
         value = form.get(name)
         at = datetime.fromisoformat(value) if isinstance(value, str) else value
         shown[name] = local_text(at, zone) if at else ""
         shown[f"{name}_occurrence"] = occurrence_of(at, zone) if at else ""
     return shown
+
+
+def unchanged(entered: Mapping[str, str], form: Mapping[str, Any], zone: str) -> dict[str, Any]:
+    """The values of fields that show what the form has: a page shows times without their seconds."""
+    shown = shown_times(form, zone)
+    keys = {name: (name, f"{name}_occurrence") if name in TIMES else (name,) for name in TIME_FIELDS}
+    return {name: form.get(name) for name in TIME_FIELDS if all(entered[key] == shown[key] for key in keys[name])}
