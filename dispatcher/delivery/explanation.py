@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dispatcher.domain.recipient import Language
 from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.consent import events
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance import policies
 from dispatcher.policy import Explanation, Policy, explain, parse_former
+from dispatcher.policy.record import events_in, with_details
 from dispatcher.runtime.services import Services
 
 
@@ -23,9 +26,14 @@ def explain_message(connection: Connection, policy: Policy, message: Message, la
 
     A job without a decision yet is explained as undecided.
     """
-    decision = message.decision or _undecided(message, policy)
+    decision = _with_details(connection, message.decision) if message.decision else _undecided(message, policy)
     policy_then = _policy_of(connection, policy, decision["policy"])
     return explain(decision, language, policy_then, message.state, message.reason, message.channel)
+
+
+def _with_details(connection: Connection, decision: Mapping[str, Any]) -> dict[str, Any]:
+    known = events.details(connection, events_in(decision))
+    return with_details(decision, {event: (each.contract_version, each.dated) for event, each in known.items()})
 
 
 def _policy_of(connection: Connection, policy: Policy, digest: str) -> Policy:

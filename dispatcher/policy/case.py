@@ -81,7 +81,7 @@ def _evidence_for(grant: BasisGrant, case: DecisionCase) -> str | None:
         case "service":
             return grant.key if case.service else None
         case "contract":
-            return choice.event if choice and case.chosen is Mode.TAILORED else None
+            return choice.event if choice and case.chosen is Mode.TAILORED and _is_accepted(case, choice) else None
         case "consent":
             return choice.event if choice and case.chosen and choice.source in case.policy.consent_sources else None
         case "legitimate_interest":
@@ -89,6 +89,12 @@ def _evidence_for(grant: BasisGrant, case: DecisionCase) -> str | None:
         case "soft_opt_in":
             return _soft_opt_in(case) if case.chosen else None
     return None
+
+
+def _is_accepted(case: DecisionCase, choice: Choice) -> bool:
+    """Whether the contract that the customer accepted is still valid: any version, unless the policy requires the present one."""
+    rules = case.policy.contract
+    return rules.renewal == "kept" or choice.contract_version == rules.version
 
 
 def _soft_opt_in(case: DecisionCase) -> str | None:

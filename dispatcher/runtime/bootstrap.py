@@ -34,9 +34,10 @@ from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import EngineError, Engines, engines
 from dispatcher.ledger import partitions, roles, secret_keys
 from dispatcher.ledger.connection import PoolOptions, connect_once, lend, open_pool
-from dispatcher.ledger.maintenance import policies, signs_of_life
+from dispatcher.ledger.maintenance import contract_texts, policies, signs_of_life
 from dispatcher.ledger.migrations import migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
+from dispatcher.policy.contracts import Contracts, read_contracts, with_contracts
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits, Watched
@@ -75,9 +76,16 @@ def migrate_once(database_url: str, role: str = roles.FULL) -> None:
 
 
 def policy(config: Settings) -> tuple[Policy, str]:
-    """The policy in force, and its text. Raises `InvalidPolicy`."""
+    """The policy in force, and its text. Raises `InvalidPolicy`, also where the contract that it names has no text."""
     text = config.policy.read_text(encoding="utf-8") if config.policy else shipped()
-    return parse(text, str(config.policy or "policy.toml")), text
+    name = str(config.policy or "policy.toml")
+    return with_contracts(parse(text, name), contracts(config.contracts), name), text
+
+
+@lru_cache(maxsize=1)
+def contracts(folder: Path) -> Contracts:
+    """The texts of the contract for tailored messages, read once per process. Raises `InvalidPolicy`."""
+    return read_contracts(folder)
 
 
 def examine() -> tuple[Settings, Policy, Catalog, str]:
@@ -211,12 +219,14 @@ def services(
     with lend(pool) as connection:
         policies.store_policy(connection, rules.digest, text)
         policies.adopt(connection, rules.digest, policies.FIRST_START, utc_now(), only_first=True)
+        contract_texts.store(connection, contracts(config.contracts).rows(), utc_now())
         partitions.create_ahead(connection, utc_now())
         name_open_versions(connection, rules, catalog)
     set_alert_sink(alert_sink(pool, utc_now))
     return Services(
         pool=pool,
         policy=rules,
+        contracts=contracts(config.contracts),
         catalog=catalog,
         providers=providers(config),
         webhook_keys=webhook_keys(config),
