@@ -24,6 +24,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
 }
 DEFAULTS: Mapping[str, str] = {"objection:marketing": "off", "objection:profiling": "off"}  # an objection has to be made
 OFFERS = tuple(subject for subject in VALUES if subject.startswith("offer:"))
+OBJECTIONS = tuple(DEFAULTS)
 SWITCHES = tuple(subject for subject in VALUES if subject.startswith("channel:"))
 
 

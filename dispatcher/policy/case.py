@@ -91,6 +91,16 @@ def _evidence_for(grant: BasisGrant, case: DecisionCase) -> str | None:
     return None
 
 
+RENEWAL = "policy:tailored_contract.renewal"  # the evidence where an acceptance of a former version is not enough
+
+
+def needs_renewal(case: DecisionCase, channel: Channel) -> bool:
+    """Whether the basis is missing here only because the customer accepted another version of the contract."""
+    choice, grants = case.choice, case.row.get(channel, ())
+    has_contract = case.chosen is Mode.TAILORED and any(grant.basis == "contract" for grant in grants)
+    return has_contract and choice is not None and not _is_accepted(case, choice)
+
+
 def _is_accepted(case: DecisionCase, choice: Choice) -> bool:
     """Whether the contract that the customer accepted is still valid: any version, unless the policy requires the present one."""
     rules = case.policy.contract

@@ -15,7 +15,7 @@ from channels.base import Channel
 from dispatcher.domain.decision import Hold, Permission, Reason, ReasonCode, Refuse, Send, headline
 from dispatcher.domain.message import Mode, State
 from dispatcher.domain.recipient import Language
-from dispatcher.policy.case import zone_of
+from dispatcher.policy.case import RENEWAL, zone_of
 from dispatcher.policy.data import Policy
 from dispatcher.policy.explanations import messages
 from dispatcher.policy.record import DecisionRecord, from_record
@@ -209,6 +209,8 @@ class _Explainer:
         if subject is not None:
             undated = [] if self.recorded.choices[subject].dated else ["_undated"]
             suffixes += ["_profiling" + "".join(undated)] if subject == "object_profiling" else [*undated, "_said"]
+        if reason.evidence == RENEWAL:
+            suffixes = ["_renewal"]
         sentences = self._texts[table]
         key = next((reason.code + suffix for suffix in suffixes if reason.code + suffix in sentences), reason.code.value)
         return str(sentences.get(key, "")).format(**self._placeholders(subject, channels))
