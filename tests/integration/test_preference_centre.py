@@ -83,7 +83,7 @@ def test_a_change_is_recorded_as_the_persons_own_word(visits: Visits) -> None:
     after = {"offer:partner": "standard", "channel:email": "off", "objection:marketing": "on"}
     assert visits.values("c-1") == {**before, **after}
     for event in visits.said("c-1"):
-        assert (event.source, event.actor, event.wording) == (Source.PREFERENCE_CENTRE, "recipient", "preferences 1 en")
+        assert (event.source, event.actor, event.wording) == (Source.PREFERENCE_CENTRE, "recipient", "preferences 2 en")
     assert 'role="status"' in answer.text
     for word in ("Offers from partners: <strong>Standard", "E-mail: <strong>off", "on this page", "23 November 2026"):
         assert word in answer.text
@@ -180,7 +180,7 @@ def test_an_erased_person_finds_a_friendly_page(visits: Visits) -> None:
     with lend(visits.services.pool) as connection:
         erasure.erase(connection, visits.services.secret, "c-1", "tests", visits.clock())
     for answer in (visits.client.get(link), visits.client.post(link, data=form)):
-        assert "Your data are erased" in answer.text
+        assert "Your data have been erased" in answer.text
     assert visits.values("c-1")["offer:own"] == "none"
 
 
