@@ -282,7 +282,8 @@ SELECT j.* FROM campaigns c CROSS JOIN LATERAL (
 
 _EXPORT = f"""
 SELECT jsonb_build_object(
-    'consent', (SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.seq), '[]') FROM consent_events e
+    'consent', (SELECT coalesce(jsonb_agg(to_jsonb(e) || jsonb_build_object('dated', NOT {events.UNDATED}) ORDER BY e.seq), '[]')
+                FROM consent_events e
                 WHERE e.recipient_id = %(id)s),
     'messages', (SELECT coalesce(jsonb_agg(to_jsonb(m) || jsonb_build_object(
                      'id', concat_ws('-', {key_of("m")}), 'campaign', c.id, 'trigger', t.key,
