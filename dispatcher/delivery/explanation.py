@@ -11,7 +11,7 @@ from dispatcher.ledger.consent import events
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance import policies
 from dispatcher.policy import Explanation, Policy, explain, parse_former
-from dispatcher.policy.record import events_in, with_details
+from dispatcher.policy.record import DecisionRecord, events_in, from_record, with_details
 from dispatcher.runtime.services import Services
 
 
@@ -19,6 +19,14 @@ def explain_to_customer(services: Services, message: Message, language: Language
     """Why a message was sent or not, in the customer's language."""
     with lend(services.pool) as connection:
         return explain_message(connection, services.policy, message, language)
+
+
+def recorded_decision(services: Services, message: Message) -> DecisionRecord | None:
+    """The decision about a message, with what is known of the choices behind it; None where none was needed or taken."""
+    if not message.decision or "is" not in message.decision:
+        return None
+    with lend(services.pool) as connection:
+        return from_record(_with_details(connection, message.decision))
 
 
 def explain_message(connection: Connection, policy: Policy, message: Message, language: Language) -> Explanation:

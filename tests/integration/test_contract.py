@@ -32,6 +32,7 @@ from dispatcher.policy.data import ContractRules
 from dispatcher.web.app import create
 from dispatcher.web.public.preferences import renewal
 from dispatcher.web.serializers.preferences import preferences_view
+from tests.integration.test_api import open_desk
 from tests.integration.test_preference_centre import Fields, fill
 from tests.support.form_client import Visits, links, open_visits
 from tests.support.services import NOON, add_people, person
@@ -206,6 +207,20 @@ def test_a_version_without_a_text_is_refused(visits: Visits) -> None:
     with pytest.raises(BadChoice, match="contract_version"):
         preferences.record(visits.services, visits.broker.publish, change)
     assert "offer:own" not in visits.values("c-1")
+
+
+def test_the_api_takes_and_shows_the_accepted_version(database: str, tmp_path: Path) -> None:
+    path, chosen = "/v1/recipients/c-1/preferences", {"offers": {"own": "tailored"}, "source": "branch", "actor": "desk"}
+    with open_desk(database, tmp_path) as desk:
+        add_people(desk.services, person("c-1", offers={}))
+        wrong = desk.call("PUT", path, {**chosen, "contract_version": "7"})
+        assert (wrong.status_code, "contract_version" in wrong.text) == (422, True)
+        assert desk.call("PUT", path, chosen).json()["choices"]["offer:own"]["contract_version"] is None
+        own = desk.call("PUT", path, {**chosen, "contract_version": "1"}).json()["choices"]["offer:own"]
+        assert (own["contract_version"], own["dated"]) == ("1", True)
+        line = json.dumps({**chosen, "recipient": "c-1", "contract_version": "1"}).encode()
+        answer = desk.call("POST", "/v1/preferences/bulk", line, Content_Type="application/x-ndjson")
+        assert json.loads(answer.text)["outcome"] == "unchanged"
 
 
 # -- the files ---------------------------------------------------------------------------------------------------------
