@@ -233,8 +233,8 @@ def test_a_phone_shows_every_page_without_scrolling_sideways(visits: Visits, bro
                 "[...document.querySelectorAll('button, nav a')].map(e => e.getBoundingClientRect().toJSON())"
             ):
                 assert min(box["width"], box["height"]) >= 24, name  # WCAG 2.2, 2.5.8: large enough for a thumb
-            if name == "preferences":  # two and a half screens: it was nearly five, and nobody read to the end
-                assert page.evaluate("document.documentElement.scrollHeight") < 2.6 * PHONE["height"]
+            if name == "preferences":  # all notices shown, details folded: three screens, of once nearly six
+                assert page.evaluate("document.documentElement.scrollHeight") < 3 * PHONE["height"]
             keep(page, f"phone-{language}-{name}")
 
 
