@@ -13,7 +13,7 @@ from typing import Any
 from dispatcher.campaigns import audience_fetch
 from dispatcher.campaigns.submission import validation_context
 from dispatcher.domain.errors import ScheduleConflict, UnknownSchedule
-from dispatcher.domain.person_names import is_same_name
+from dispatcher.domain.principal import is_same_principal
 from dispatcher.domain.run_times import run_id, run_times
 from dispatcher.intake.schedule import AudienceUrlPattern, Schedule, parse_schedule, read_schedule, stored_schedule
 from dispatcher.ledger.campaigns import schedules
@@ -153,7 +153,7 @@ def _approved(stored: StoredSchedule, actor: str, now: datetime) -> StoredSchedu
         return stored
     if stored.state is ScheduleState.ENDED:
         raise ScheduleConflict("cannot approve a recurring campaign that is ended")
-    if not actor.strip() or is_same_name(actor, stored.submitted_by):
+    if not actor.strip() or is_same_principal(actor, stored.submitted_by):
         raise ScheduleConflict(f"it was submitted by {stored.submitted_by or 'nobody known'}: somebody else has to approve it")
     state = ScheduleState.ACTIVE if stored.state is ScheduleState.AWAITING_APPROVAL else stored.state
     return replace(stored, state=state, approved_by=actor, next_at=next_run(stored_schedule(stored.definition), now))

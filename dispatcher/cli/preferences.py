@@ -10,11 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.cli.broker import publish
-from dispatcher.cli.output import BAD_INPUT, Json, fail, out, print_json, rows
+from dispatcher.cli.identity import noted, open_for
+from dispatcher.cli.output import BAD_INPUT, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.cli.recipients import RecipientId
 from dispatcher.consent import preferences
 from dispatcher.consent.preferences import ConsentEvent, PreferenceChange
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.preferences import changes
+from dispatcher.domain.principal import Right
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
 
@@ -60,7 +63,8 @@ def show(
 ) -> None:
     """Show the choices in force now, or on record at a moment, each with its proof."""
     moment = _moment(as_of, "--as-of")
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
+    noted(services, AuditNote(AuditAction.LOOK, "preferences", recipient_id, recipient=recipient_id))
     present = preferences.show(services, recipient_id)
     choices = preferences.as_of(services, recipient_id, moment) if moment else present.choices
     lines = [
@@ -77,7 +81,9 @@ def show(
 @app.command()
 def history(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Show every recorded choice, oldest first: when it was made and recorded, where, by whom, on which text."""
-    events = preferences.history(bootstrap.services(), recipient_id)
+    services = bootstrap.services(on_faults=show_left_out)
+    noted(services, AuditNote(AuditAction.LOOK, "preferences", recipient_id, recipient=recipient_id))
+    events = preferences.history(services, recipient_id)
     if as_json:
         print_json(history_view(recipient_id, events))
     else:
@@ -108,7 +114,6 @@ def _cell(value: object) -> object:
 def set_(
     recipient_id: RecipientId,
     source: Annotated[ChoiceSource, typer.Option(help="Where the customer made the choice.")],
-    actor: Annotated[str, typer.Option(help="Who recorded it.")],
     offer: Annotated[list[str] | None, typer.Option(metavar="TYPE=tailored|standard|none")] = None,
     email: Annotated[Switch | None, typer.Option()] = None,
     push: Annotated[Switch | None, typer.Option()] = None,
@@ -117,6 +122,7 @@ def set_(
     wording: Annotated[str, typer.Option(help="Version of the text that the customer saw.")] = "",
     contract_version: Annotated[str, typer.Option(help="Version of the contract that a tailored choice accepts.")] = "",
     at: Annotated[str | None, typer.Option(help="When it was said, such as 2026-11-23T09:00:00+01:00. Default: now.")] = None,
+    actor: Annotated[str, typer.Option(help="For whom it is recorded, such as a desk. Default: you.")] = "",
     as_json: Json = False,
 ) -> None:
     """Record a choice. Accepting tailored switches on every channel that is not set here."""
@@ -128,10 +134,13 @@ def set_(
     )
     if not requested:
         fail("nothing to record: give --offer, --email, --push, --sms-whatsapp or --object-marketing", BAD_INPUT)
-    change = PreferenceChange(
-        recipient_id, requested, source, actor, wording, said_at=_moment(at, "--at"), contract_version=contract_version
+    services, who = open_for(
+        Right.PREFERENCES, act=AuditNote(AuditAction.CHANGE, "preferences", recipient_id, recipient=recipient_id)
     )
-    recorded = preferences.record(bootstrap.services(), publish, change)
+    change = PreferenceChange(
+        recipient_id, requested, source, actor or who, wording, said_at=_moment(at, "--at"), contract_version=contract_version
+    )
+    recorded = preferences.record(services, publish, change)
     events = [{"subject": event.subject, "value": event.new_value, "evidence": event.evidence} for event in recorded.events]
     superseded = [{"subject": each.subject, "value": each.value} for each in recorded.superseded]
     if as_json:

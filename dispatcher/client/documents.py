@@ -6,6 +6,43 @@ from typing import Any, Literal, NotRequired, TypedDict
 # The approval of a template as it now is.
 ApprovalStatus = Literal["approved", "waiting", "withdrawn", "free"]
 
+# What somebody did. The list is closed, so that a search by action finds all.
+AuditAction = Literal[
+    "look",
+    "export",
+    "search",
+    "import",
+    "change",
+    "erase",
+    "submit",
+    "add_rows",
+    "release",
+    "approve",
+    "withdraw",
+    "pause",
+    "resume",
+    "cancel",
+    "end",
+    "test",
+    "settle",
+    "replay",
+    "close",
+    "answer",
+    "lift",
+    "add",
+    "remove",
+    "enable",
+    "disable",
+    "rotate",
+    "skip",
+    "adopt",
+    "sign_in",
+    "sign_out",
+    "roles",
+    "password",
+    "second_factor",
+]
+
 # What a person can do to a campaign.
 CampaignAction = Literal["release", "pause", "resume", "cancel"]
 
@@ -94,6 +131,37 @@ AudienceErrorBody = TypedDict(
         "line": "int",
         "field": "str",
         "message": "str",
+    },
+)
+
+# A page, newest first. `next` is the cursor of the next page, null on the last one.
+AuditList = TypedDict(
+    "AuditList",
+    {
+        "rows": "Sequence[AuditRowBody]",
+        "next": "int | None",
+    },
+)
+
+# One row of the audit log.
+AuditRowBody = TypedDict(
+    "AuditRowBody",
+    {
+        "no": "int",
+        "at": "str",
+        "principal_id": "str",
+        "principal_name": "str",
+        "kind": "str",
+        "place": "str",
+        "address": "str",
+        "action": "str",
+        "outcome": "str",
+        "object_type": "str",
+        "object_id": "str",
+        "recipient": "str | None",
+        "entity": "str | None",
+        "reason": "str",
+        "detail": "dict[str, Any]",
     },
 )
 
@@ -1329,5 +1397,20 @@ RotateSecretOptions = TypedDict(
     "RotateSecretOptions",
     {
         "at_once": NotRequired["bool"],
+    },
+)
+
+# The options of `list_audit`.
+ListAuditOptions = TypedDict(
+    "ListAuditOptions",
+    {
+        "cursor": NotRequired["int | None"],
+        "limit": NotRequired["int"],
+        "principal": NotRequired["str | None"],
+        "action": NotRequired["AuditAction | None"],
+        "object_id": NotRequired["str | None"],
+        "recipient": NotRequired["str | None"],
+        "since": NotRequired["str | None"],
+        "until": NotRequired["str | None"],
     },
 )

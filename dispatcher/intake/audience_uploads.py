@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from dispatcher.domain.person_names import is_same_name
+from dispatcher.domain.principal import is_same_principal
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.rows import SUFFIXES
 
@@ -79,7 +79,7 @@ class Upload:
 
     def is_open_to(self, caller: str) -> bool:
         """Whether this caller may read, use, continue and delete it."""
-        return not self.submitted_by or is_same_name(self.submitted_by, caller)
+        return not self.submitted_by or is_same_principal(self.submitted_by, caller)
 
     @property
     def is_complete(self) -> bool:

@@ -260,7 +260,9 @@ def _channels(form: CampaignFields, templates: Sequence[Template]) -> tuple[Chan
 def find_template(name: str, file: str, line: int, catalog: Catalog) -> Template:
     """The template of this name. Raises `UnknownTemplate`."""
     if name not in catalog:
-        raise UnknownTemplate(InputError(file, line, "template", f"unknown template {name!r}{did_you_mean(name, catalog)}"))
+        has_faults = isinstance(catalog, Catalog) and catalog.faults
+        message = catalog.reason(name) if has_faults else f"unknown template {name!r}{did_you_mean(name, catalog)}"
+        raise UnknownTemplate(InputError(file, line, "template", message))
     return catalog[name]
 
 

@@ -322,7 +322,7 @@ def _rescued(
     source: SuppressionList, row: UnreadableRow, reason: str | None = None, origin: str | None = None
 ) -> Iterator[ListedAddress]:
     """The addresses in a row whose cells cannot be told apart: each cell that is one as a whole."""
-    texts = [text for reading in row.readings for text in reading.values()]
+    texts = [text for readings in (row.readings, *row.others) for reading in readings for text in reading.values()]
     texts += row.row if isinstance(row.row, list) else []
     for text in dict.fromkeys(trim(text) for text in texts if isinstance(text, str)):
         channels = [Channel.EMAIL] if "@" in text else [Channel.SMS, Channel.WHATSAPP] if text.startswith("+") else []

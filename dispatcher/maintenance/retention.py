@@ -22,6 +22,7 @@ from dispatcher.ledger.campaigns import refused_jobs, schedules
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import erasure, line_uploads
 from dispatcher.ledger.events import endpoint_cursors, stream
+from dispatcher.ledger.identity import audit_log
 from dispatcher.ledger.inbound import inbound_messages
 from dispatcher.ledger.maintenance import alerts, policies, retention
 from dispatcher.policy import Policy, RetentionPeriod
@@ -173,6 +174,7 @@ CLASSES = (
     RetentionClass("prospects", "prospects without any contact", _counted(retention.prospects_overdue), _erase_prospects),
     RetentionClass("decisions", "months of decisions", _counted(retention.months_overdue), _by_ledger(retention.drop_month)),
     RetentionClass("decisions", "runs of recurring campaigns", _counted(schedules.overdue), _by_ledger(schedules.forget)),
+    RetentionClass("audit", "rows of the audit log", _counted(audit_log.overdue), _by_ledger(audit_log.forget)),
     RetentionClass("events", "published events", _counted(stream.overdue), _forget_events),
     RetentionClass(
         "consent",

@@ -157,6 +157,7 @@ class RetentionPeriods:
     events: RetentionPeriod
     uploads: RetentionPeriod
     event_files: RetentionPeriod
+    audit: RetentionPeriod
 
 
 @dataclass(frozen=True, slots=True)

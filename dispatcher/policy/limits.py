@@ -34,9 +34,16 @@ UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 WINDOW_SECONDS_MAX = 366 * 86_400
 RETENTION_DAYS_MAX = 36_500
 # Classes that policies of before do not name.
-RETENTION_DEFAULTS = {"refused_jobs": "30 days", "events": "90 days", "uploads": "7 days", "event_files": "365 days"}
+RETENTION_DEFAULTS = {
+    "refused_jobs": "30 days",
+    "events": "90 days",
+    "uploads": "7 days",
+    "event_files": "365 days",
+    "audit": "10 years",
+}
 LINT_SEVERITIES = ("error", "warning", "info")
 LINT_CODE = re.compile(r"T[0-9]{3}")
+AUDIT_DAYS_MIN = 365  # the ledger never deletes a younger row of the audit log
 DECISIONS_DAYS_MIN = 365  # the ledger never drops a younger month
 
 
@@ -160,6 +167,8 @@ def retention(table: Section) -> RetentionPeriods:
         table.fault("decisions", "a year at least", str(periods.decisions))
     if periods.consent.days < periods.decisions.days:
         table.fault("consent", "not shorter than decisions, which cite what people said", str(periods.consent))
+    if periods.audit.days < AUDIT_DAYS_MIN:
+        table.fault("audit", "a year at least", str(periods.audit))
     for name in ("content", "news", "answers", "refused_jobs", "events", "uploads", "event_files"):
         if getattr(periods, name).days > periods.decisions.days:
             table.fault(name, "not longer than decisions", str(getattr(periods, name)))

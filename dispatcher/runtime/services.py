@@ -17,6 +17,7 @@ from dispatcher.ledger.connection import Pool
 from dispatcher.policy import Policy
 from dispatcher.policy.contracts import Contracts, shipped
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings
+from dispatcher.runtime.oidc_settings import OidcSettings
 from dispatcher.runtime.template_folder import TemplateFolder
 from dispatcher.runtime.template_versions import TemplateVersions
 
@@ -94,6 +95,7 @@ class Services:
     webhook_hosts: frozenset[str] = frozenset()  # hosts of event endpoints that may be private or http
     audience_urls: tuple[AudienceUrl, ...] = ()  # audiences are fetched from under these only
     kafka: KafkaSettings | None = None  # events are delivered to it, too
+    oidc: OidcSettings | None = None  # people sign in with it, too
     event_files: EventFileSettings | None = None  # events are written to files, too
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)
     upload_limits: UploadLimits = field(default_factory=UploadLimits)

@@ -24,6 +24,7 @@ from dispatcher.domain.audience_urls import HTTPS, AudienceUrl, BadAudienceUrl, 
 from dispatcher.policy.contracts import SHIPPED_CONTRACTS
 from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
+from dispatcher.runtime.oidc_settings import OidcSettings, read_oidc
 
 SECRET_KEY_LENGTH_MIN = 32
 SEND_DEADLINE_SECONDS = 10.0
@@ -62,6 +63,8 @@ class Settings:
     policy: Path | None  # None: the shipped one
     public_url: str
     secret_key: str = field(repr=False)  # or several, newest first, with commas between them
+    api_key: str = field(repr=False)
+    oidc: OidcSettings | None
     api_keys: Path | None
     providers: Mapping[Channel, str]
     seconds: Mapping[Channel, SecondProvider]
@@ -152,6 +155,8 @@ def _settings(read: EnvironmentReader) -> Settings:
         ),
         public_url=public_url,
         secret_key=secret_key,
+        oidc=read_oidc(read),
+        api_key=read.secret("DISPATCHER_API_KEY", about="the key of a service account: commands act as this account"),
         api_keys=read.file(
             "DISPATCHER_API_KEYS", about="file of hashed API keys with names and rights; without it the API answers nobody"
         ),

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from dispatcher.domain.errors import (
     EndpointConflict,
     LedgerUnavailable,
+    NotAllowed,
     PolicyNotInForce,
     ScheduleConflict,
     UnknownEndpoint,
@@ -115,6 +116,10 @@ async def _unknown(request: Request, _: Exception) -> Response:
     return problem(request, HTTPStatus.NOT_FOUND)
 
 
+async def _forbidden(request: Request, error: Exception) -> Response:
+    return problem(request, HTTPStatus.FORBIDDEN, str(error))
+
+
 async def _conflict(request: Request, error: Exception) -> Response:
     return problem(request, HTTPStatus.CONFLICT, str(error))
 
@@ -142,6 +147,7 @@ def install(application: FastAPI) -> None:
     application.add_exception_handler(BadInput, _bad_input)
     application.add_exception_handler(BadChoice, _bad_choice)
     application.add_exception_handler(BadMessageId, _unknown)
+    application.add_exception_handler(NotAllowed, _forbidden)
     application.add_exception_handler(UnknownRecipient, _unknown)
     application.add_exception_handler(UnknownEndpoint, _unknown)
     application.add_exception_handler(EndpointConflict, _conflict)

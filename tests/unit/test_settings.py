@@ -392,3 +392,10 @@ def test_event_files_are_read_and_checked(valid: Environ, tmp_path: Path) -> Non
     valid |= {"DISPATCHER_FILES_EVERY": "week", "DISPATCHER_FILES_FORMATS": "xlsx"}
     with pytest.raises(InvalidSettings, match=r"DISPATCHER_FILES_EVERY is 'week'(.|\n)*DISPATCHER_FILES_FORMATS is 'xlsx'"):
         Settings.from_environment(valid)
+
+
+def test_commands_about_templates_leave_no_file_where_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPATCHER_SECRET_KEY", raising=False)
+    assert bootstrap.file_settings().templates.is_dir()
+    assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,7 @@ from dispatcher.delivery.whatsapp_texts import texts_of
 from dispatcher.domain.message import Kind, Mode, OfferType
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.runtime.consistency import disagreements
+from tests.support.services import shipped_templates
 
 FOLDER = Path(__file__).parents[2] / "templates"
 SHIPPED = {
@@ -48,7 +49,7 @@ service = pytest.mark.parametrize("name", [name for name, (kind, _, _) in SHIPPE
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return load(FOLDER)
+    return shipped_templates()
 
 
 def allowed(template: Template, mode: Mode) -> frozenset[str]:
@@ -338,6 +339,13 @@ def test_templates_and_policy_agree(catalog: Catalog) -> None:
     request = [f"{fault.field} = {fault.value}: {fault.message}" for fault in disagreements(rules, [strange])]
     assert request[0] == "entity = kbc-bnak: is not in the policy; did you mean kbc-bank?"
     assert request[1].startswith("topic = gambling: is not in the policy")
+
+
+def test_the_checks_of_a_start_use_no_path_of_a_template() -> None:
+    """Each template has a limited number of compiled paths, for messages."""
+    templates = load(FOLDER, lambda: 0.5).values()
+    assert disagreements(policy.parse(policy.shipped()), templates) == []
+    assert {each.specialiser.paths for each in templates if each.specialiser} == {0}
 
 
 @pytest.mark.parametrize("topic", [None, "gambling"])

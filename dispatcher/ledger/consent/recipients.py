@@ -295,14 +295,19 @@ SELECT jsonb_build_object(
     'jobs', (SELECT coalesce(jsonb_agg(to_jsonb(j) ORDER BY j.period, j.chunk, j.row), '[]')
              FROM jobs j JOIN ({JOBS_OF_RECIPIENT}) mine USING (period, chunk, row)),
     'answers', (SELECT coalesce(jsonb_agg(to_jsonb(t) - 'address_key' - 'recipients' ORDER BY t.received_at, t.id), '[]')
-                FROM inbound_texts t WHERE t.recipients @> ARRAY[%(id)s::text])
+                FROM inbound_texts t WHERE t.recipients @> ARRAY[%(id)s::text]),
+    'looks_and_acts', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                           'at', a.at, 'who', a.principal_id, 'kind', a.kind, 'place', a.place, 'action', a.action,
+                           'outcome', a.outcome, 'object', a.object_type, 'id', a.object_id, 'reason', a.reason)
+                           ORDER BY a.no), '[]')
+                       FROM audit_log a WHERE a.recipient = %(id)s)
 )
 """
 
 
 def export(connection: Connection, recipient_id: str) -> dict[str, Any]:
     """All data about a person, ready for JSON: `show`, and consent events, messages with decisions and provider events, jobs with
-    their variables, and inbound messages. Raises `UnknownRecipient`.
+    their variables, inbound messages, and who looked at the person or acted. Raises `UnknownRecipient`.
     """
     with connection.transaction():
         shown = show(connection, recipient_id)

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from threading import Lock
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
@@ -16,10 +16,12 @@ from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.overview import CampaignFilter
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.intake.campaign import CampaignForm, CampaignRequest, RowsForm, check_campaign, parse_request, parse_rows
 from dispatcher.intake.campaign_edit import CampaignEditForm, parse_edit
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
+from dispatcher.web import auditing
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.etags import etag, expected_version
 from dispatcher.web.api.openapi import body
@@ -50,16 +52,17 @@ router = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depend
 
 
 class DryRunParameters:
-    """The query parameters of a dry run."""
+    """The query parameters of a dry run, and the call itself."""
 
     def __init__(
         self,
+        call: Request,
         dry_run: Annotated[bool, Query(description="Decide and render every message; send and keep nothing.")] = False,
         as_of: Annotated[AwareDatetime | None, Query(description="With `dry_run`: decide as at this moment.")] = None,
     ) -> None:
         if as_of is not None and not dry_run:
             raise BadInput(InputError("query", 0, "as_of", "needs dry_run=true: a real campaign is sent now"))
-        self.dry_run, self.as_of = dry_run, as_of
+        self.dry_run, self.as_of, self.call = dry_run, as_of, call
 
 
 @router.post(
@@ -96,6 +99,7 @@ def submit_campaign(
     request = parse_request(form, sources, services.policy.files, uploads_only=True)
     if parameters.dry_run:
         return JSONResponse(_dry_run(services, request, parameters.as_of).model_dump())
+    auditing.note(parameters.call, AuditNote(AuditAction.SUBMIT, "campaign", request.id, entity=request.form.entity))
     seconds_max = UPLOAD_SECONDS if request.source else None
     result = submission.accept(services, request, by=caller.name, seconds_max=seconds_max)
     if result.status is SubmitStatus.CONFLICT:

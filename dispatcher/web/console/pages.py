@@ -5,11 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from dispatcher.web.console import (
+    account,
+    audit,
     campaigns,
     event_endpoints,
     inbound_messages,
     login,
     messages,
+    oidc,
     operations,
     overview,
     refused_jobs,
@@ -21,7 +24,20 @@ from dispatcher.web.console import (
 
 router = APIRouter(include_in_schema=False)
 for group in (
-    *(login, overview, search, campaigns, messages, inbound_messages, unresolved, refused_jobs, schedules, templates),
-    *(event_endpoints, operations),
+    *(
+        login,
+        oidc,
+        account,
+        overview,
+        search,
+        campaigns,
+        messages,
+        inbound_messages,
+        unresolved,
+        refused_jobs,
+        schedules,
+        templates,
+    ),
+    *(event_endpoints, audit, operations),
 ):
     router.include_router(group.router, prefix="/console")

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0031"
-down_revision = "0028"
+down_revision = "0030"
 
 # A text is stored under its digest too: where somebody changes the file of a version in place, both texts stay.
 SCHEMA = """
