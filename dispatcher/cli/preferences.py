@@ -23,8 +23,20 @@ from dispatcher.runtime import bootstrap
 
 app = typer.Typer(help="Show and record a customer's choices.", no_args_is_help=True)
 
-HISTORY = ("said_at", "recorded_at", "subject", "old_value", "new_value", "source", "actor", "wording", "evidence")
-CHOICE = ("subject", "value", "said_at", "source", "evidence")
+HISTORY = (
+    "said_at",
+    "recorded_at",
+    "subject",
+    "old_value",
+    "new_value",
+    "source",
+    "actor",
+    "wording",
+    "evidence",
+    "dated",
+    "contract_version",
+)
+CHOICE = ("subject", "value", "said_at", "source", "evidence", "dated", "contract_version")
 
 
 class Switch(StrEnum):
@@ -56,13 +68,14 @@ def show(
     present = preferences.show(services, recipient_id)
     choices = preferences.as_of(services, recipient_id, moment) if moment else present.choices
     lines = [
-        (subject, choice.value, choice.at.isoformat(), choice.source, choice.event) for subject, choice in sorted(choices.items())
+        (subject, choice.value, choice.at.isoformat(), choice.source, choice.event, choice.dated, choice.contract_version)
+        for subject, choice in sorted(choices.items())
     ]
     if as_json:
         documents = [dict(zip(CHOICE, line, strict=True)) for line in lines]
         print_json({"id": recipient_id, "version": present.version, "choices": documents})
     else:
-        rows("", ("subject", "choice", "said at", "source", "evidence"), lines)
+        rows("", ("subject", "choice", "said at", "source", "evidence", "contract"), [_shown(line) for line in lines])
 
 
 @app.command()
@@ -74,8 +87,18 @@ def history(recipient_id: RecipientId, as_json: Json = False) -> None:
     if as_json:
         print_json(history_view(recipient_id, events))
     else:
-        lines = [tuple(_cell(getattr(event, name)) for name in HISTORY) for event in events]
-        rows("", [name.replace("_", " ") for name in HISTORY], lines)
+        names = [name for name in HISTORY if name != "dated"]
+        lines = [
+            tuple("unknown" if name == "said_at" and not event.dated else _cell(getattr(event, name)) for name in names)
+            for event in events
+        ]
+        rows("", [name.replace("_", " ") for name in names], lines)
+
+
+def _shown(line: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A line of `CHOICE` for people: no time where none is known."""
+    subject, value, said_at, source, evidence, dated, contract_version = line
+    return subject, value, said_at if dated else "unknown", source, evidence, contract_version
 
 
 def history_view(recipient_id: str, events: Sequence[ConsentEvent]) -> dict[str, Any]:
@@ -97,6 +120,7 @@ def set_(
     sms_whatsapp: Annotated[Switch | None, typer.Option()] = None,
     object_marketing: Annotated[Switch | None, typer.Option()] = None,
     wording: Annotated[str, typer.Option(help="Version of the text that the customer saw.")] = "",
+    contract_version: Annotated[str, typer.Option(help="Version of the contract that a tailored choice accepts.")] = "",
     at: Annotated[str | None, typer.Option(help="When it was said, such as 2026-11-23T09:00:00+01:00. Default: now.")] = None,
     actor: Annotated[str, typer.Option(help="For whom it is recorded, such as a desk. Default: you.")] = "",
     as_json: Json = False,
@@ -113,7 +137,9 @@ def set_(
     services, who = open_for(
         Right.PREFERENCES, act=AuditNote(AuditAction.CHANGE, "preferences", recipient_id, recipient=recipient_id)
     )
-    change = PreferenceChange(recipient_id, requested, source, actor or who, wording, said_at=_moment(at, "--at"))
+    change = PreferenceChange(
+        recipient_id, requested, source, actor or who, wording, said_at=_moment(at, "--at"), contract_version=contract_version
+    )
     recorded = preferences.record(services, publish, change)
     events = [{"subject": event.subject, "value": event.new_value, "evidence": event.evidence} for event in recorded.events]
     superseded = [{"subject": each.subject, "value": each.value} for each in recorded.superseded]

@@ -309,7 +309,9 @@ ChannelsBlock = TypedDict(
     },
 )
 
-# A choice and its proof: the consent event that set it.
+# A choice and its proof: the consent event that set it. `dated` is false where an import did not say when the choice was
+# made: `at` is then the time of the import. `contract_version` is the version of the contract that a tailored choice
+# accepted; null where nobody stated it.
 ChoiceBody = TypedDict(
     "ChoiceBody",
     {
@@ -317,6 +319,8 @@ ChoiceBody = TypedDict(
         "event": "str",
         "source": "str",
         "at": "str",
+        "dated": "bool",
+        "contract_version": "str | None",
     },
 )
 
@@ -696,6 +700,7 @@ Preferences = TypedDict(
         "source": "Literal['mobile', 'touch', 'live', 'branch']",
         "actor": "str",
         "wording": NotRequired["str"],
+        "contract_version": NotRequired["str"],
         "at": NotRequired["str | None"],
     },
 )
@@ -725,6 +730,7 @@ PreferencesLine = TypedDict(
         "source": "Literal['mobile', 'touch', 'live', 'branch']",
         "actor": "str",
         "wording": NotRequired["str"],
+        "contract_version": NotRequired["str"],
         "at": NotRequired["str | None"],
         "recipient": "str",
         "version": NotRequired["int | None"],
@@ -803,6 +809,7 @@ Recipient = TypedDict(
         "object_profiling": NotRequired["bool | None"],
         "profile": NotRequired["dict[str, dict[str, str | bool | int | float | None]]"],
         "said_at": NotRequired["str | None"],
+        "contract_version": NotRequired["str | None"],
     },
 )
 

@@ -65,7 +65,7 @@ def _list(text: str) -> Any:
 
 
 _CELLS: Mapping[str, Cell] = {
-    **dict.fromkeys(("id", "timezone", "email", "phone", "whatsapp", "partner", "said_at"), trim),
+    **dict.fromkeys(("id", "timezone", "email", "phone", "whatsapp", "partner", "said_at", "contract_version"), trim),
     "person": _word,
     "language": _language,
     "birth_date": day,
@@ -128,7 +128,7 @@ def read_recipient(row: SourceRow, now: datetime, rules: FileRules) -> tuple[Sou
     try:
         if row.notation is not Notation.JSON:
             _check_numbers(row.data)
-        return row, parse(row.data, now, rules.default_region)
+        return row, parse(row.data, now, rules.default_region, rules.contract_versions)
     except BadRecipient as error:
         return UnreadableRow(row.line, error.field, error.reason, _value_at(row.data, error.field), row.data, (row.data,))
 

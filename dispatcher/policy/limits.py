@@ -14,6 +14,7 @@ from dispatcher.domain import addresses
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.policy.data import (
     ComplaintBrake,
+    ContractRules,
     CoolDownRules,
     FileRules,
     GlobalControlGroup,
@@ -232,6 +233,17 @@ def schedule_rules(table: Section) -> ScheduleRules:
             if len(values) != 1:
                 table.fault(key, expected, table.data.get(key))
     return ScheduleRules("".join(approval[:1]), "".join(missed[:1]), late_minutes_max)
+
+
+def contract_rules(table: Section) -> ContractRules:
+    """The version of the contract in force, and what acceptances of other versions are worth."""
+    rules = ContractRules()
+    with table:
+        version = table.text("version", default=rules.version)
+        renewal = table.text("renewal", default=rules.renewal)
+        if renewal not in {"", "kept", "required"}:
+            table.fault("renewal", "kept or required", renewal)
+    return ContractRules(version, renewal)
 
 
 def sms_prices(table: Section) -> SmsPrices | None:

@@ -34,9 +34,10 @@ from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import EngineError, Engines, engines
 from dispatcher.ledger import partitions, roles, secret_keys
 from dispatcher.ledger.connection import PoolOptions, connect_once, lend, open_pool
-from dispatcher.ledger.maintenance import policies, signs_of_life
+from dispatcher.ledger.maintenance import contract_texts, policies, signs_of_life
 from dispatcher.ledger.migrations import migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
+from dispatcher.policy.contracts import Contracts, read_contracts, with_contracts
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits, Watched
@@ -82,9 +83,19 @@ def migrate_once(database_url: str, role: str = roles.FULL) -> None:
 
 
 def policy(config: Settings) -> tuple[Policy, str]:
-    """The policy in force, and its text. Raises `InvalidPolicy`."""
+    """The policy in force, and its text. Raises `InvalidPolicy`, also where the contract that it names has no text."""
     text = _policy_text(config)
-    return parse(text, str(config.policy or SHIPPED_POLICY)), text
+    return _parsed(text, str(config.policy or SHIPPED_POLICY), config.contracts), text
+
+
+def _parsed(text: str, file: str, contracts_folder: Path) -> Policy:
+    return with_contracts(parse(text, file), contracts(contracts_folder), file)
+
+
+@lru_cache(maxsize=1)
+def contracts(folder: Path) -> Contracts:
+    """The texts of the contract for tailored messages, read once per process. Raises `InvalidPolicy`."""
+    return read_contracts(folder)
 
 
 def _policy_text(config: Settings) -> str:
@@ -94,15 +105,15 @@ def _policy_text(config: Settings) -> str:
 def examine() -> tuple[Settings, Policy, Catalog, str]:
     """Settings, policy, templates and the policy's text. Raises one of `CONFIGURATION_ERRORS` with every error of its part."""
     config = settings()
-    text = _policy_text(config)
-    rules, catalog = _examined(text, str(config.policy or SHIPPED_POLICY), config.templates, config.specialise)
+    text, file = _policy_text(config), str(config.policy or SHIPPED_POLICY)
+    rules, catalog = _examined(text, file, config.contracts, config.templates, config.specialise)
     return config, rules, catalog, text
 
 
 @lru_cache(maxsize=1)
-def _examined(text: str, file: str, folder: Path, specialise: bool) -> tuple[Policy, Catalog]:
+def _examined(text: str, file: str, contracts_folder: Path, folder: Path, specialise: bool) -> tuple[Policy, Catalog]:
     """Policy and templates that agree. Checked once: a worker's parent does it, and its child processes inherit the result."""
-    rules = parse(text, file)
+    rules = _parsed(text, file, contracts_folder)
     catalog = templates(folder, specialise)
     if faults := disagreements(rules, catalog.values()):
         raise InvalidTemplates(faults)
@@ -224,12 +235,14 @@ def services(
     with lend(pool) as connection:
         policies.store_policy(connection, rules.digest, text)
         policies.adopt(connection, rules.digest, policies.FIRST_START, utc_now(), only_first=True)
+        contract_texts.store(connection, contracts(config.contracts).rows(), utc_now())
         partitions.create_ahead(connection, utc_now())
         name_open_versions(connection, rules, catalog)
     set_alert_sink(alert_sink(pool, utc_now))
     return Services(
         pool=pool,
         policy=rules,
+        contracts=contracts(config.contracts),
         catalog=catalog,
         providers=providers(config),
         webhook_keys=webhook_keys(config),

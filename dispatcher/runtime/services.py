@@ -15,6 +15,7 @@ from dispatcher.domain.audience_urls import AudienceUrl
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Pool
 from dispatcher.policy import Policy
+from dispatcher.policy.contracts import Contracts, shipped
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings
 from dispatcher.runtime.oidc_settings import OidcSettings
 from dispatcher.runtime.template_folder import TemplateFolder
@@ -99,6 +100,7 @@ class Services:
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
     watched: Watched = field(default_factory=Watched)
+    contracts: Contracts = field(default_factory=shipped, repr=False)  # what customers accept by choosing "tailored"
     versions: TemplateVersions = field(default_factory=TemplateVersions, repr=False)
     folder: TemplateFolder | None = field(default=None, repr=False)  # of the catalog, where it is followed
 

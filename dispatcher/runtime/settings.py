@@ -21,6 +21,7 @@ from channels.base import Channel
 from channels.registry import Pattern, PluginFault, plugin_faults, plugins
 from dispatcher.content import default_folder
 from dispatcher.domain.audience_urls import HTTPS, AudienceUrl, BadAudienceUrl, parse_prefix
+from dispatcher.policy.contracts import SHIPPED_CONTRACTS
 from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
 from dispatcher.runtime.oidc_settings import OidcSettings, read_oidc
@@ -75,6 +76,7 @@ class Settings:
     webhook_hosts: frozenset[str]  # of event endpoints that may be private or http
     audience_urls: tuple[AudienceUrl, ...]  # audiences are fetched from under these, and from nowhere else
     lease_seconds: float  # how long a worker may take from claim to settlement before its claims count as lost
+    contracts: Path = SHIPPED_CONTRACTS  # the texts of the contract for tailored messages
     seal_required: bool = False  # the public Celery tasks refuse plain arguments
     upload_bytes_max: int = 4_000_000_000  # of an uploaded audience, as sent and as unpacked
     upload_ratio_max: float = 200.0  # unpacked bytes for each byte sent
@@ -145,6 +147,12 @@ def _settings(read: EnvironmentReader) -> Settings:
         .expanduser()
         .absolute(),
         policy=read.file("DISPATCHER_POLICY", about="your policy; without it the shipped `policy.toml`"),
+        contracts=read.folder(
+            "DISPATCHER_CONTRACTS",
+            SHIPPED_CONTRACTS,
+            shown="",
+            about="the folder with the texts of your contract for tailored messages; without it the shipped examples",
+        ),
         public_url=public_url,
         secret_key=secret_key,
         oidc=read_oidc(read),

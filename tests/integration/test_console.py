@@ -171,7 +171,7 @@ def test_a_message_tells_its_decision_its_news_and_what_the_customer_is_told(cam
         provider_events.store(connection, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, at, FIRST)], at)
     apply_batch(campaign.services, lambda _: None)
     text = campaign.get(f"/console/messages/{FIRST}")
-    for part in ("delivered", "contract", "offers.own", "2026-11-23 11:00:05", "import"):
+    for part in ("delivered", "contract", "offers.own", "2026-11-23 11:00:05", "according to our files"):
         assert part in text
     assert '<div lang="fr"' in campaign.get(f"/console/messages/{FIRST}?language=fr")
     assert "choice_none" in campaign.get("/console/search?campaign=spring&recipient=bert")

@@ -37,7 +37,8 @@ RELEASED = {
     "0028_signs_of_life.py": "1921e7c798e6a4f6d5fae2153df834edf3eb798ab777b30ed55f19a79660f87d",
     "0029_identity.py": "579698b20a7f1d0a6b6d4a81d9350da214f3b374eafb82c35668fe6beea4316a",
     "0030_audit_log.py": "212ef503db09535d6d8562f1f7c6795d1a40f634ae3d6ce0db0f152a2ac31898",
-    "0033_campaign_drafts.py": "188e0b5175db5441f40a31550c8431faab765e0219e6a8d02ac927f41163eef7",
+    "0031_contract_versions.py": "f74c2c6fd33c2cffcbca24db012f34e99b49d858b5a5fa83788ec32297712115",
+    "0033_campaign_drafts.py": "7926b2a3f8b9108fffe14c974675f8f238496635782b0bb99e159f508fdad9cc",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A

@@ -125,7 +125,8 @@ def put_recipient(
     if form.setdefault("id", recipient_id) != recipient_id:
         raise BadInput(InputError("recipient", 0, "id", "is not the one in the path"))
     try:
-        recipient = parse(form, services.clock(), services.policy.files.default_region)
+        rules = services.policy.files
+        recipient = parse(form, services.clock(), rules.default_region, rules.contract_versions)
     except BadRecipient as error:
         raise BadInput(InputError("recipient", 0, error.field, error.reason)) from None
     result = recipients.put(services, recipient, actor(caller))

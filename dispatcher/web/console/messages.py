@@ -9,10 +9,9 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
 from dispatcher.delivery import messages
-from dispatcher.delivery.explanation import explain_to_customer
+from dispatcher.delivery.explanation import explain_to_customer, recorded_decision
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.principal import Right, require
-from dispatcher.policy import from_record
 from dispatcher.web import auditing
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
@@ -41,7 +40,7 @@ def message_page(
         "message.html",
         operator=operator,
         message=message,
-        recorded=from_record(message.decision) if "is" in message.decision else None,  # no "is": no decision was needed
+        recorded=recorded_decision(services, message),
         explanation=explain_to_customer(services, message, language),
         language=language,
         languages=("en", "nl", "fr", "de"),

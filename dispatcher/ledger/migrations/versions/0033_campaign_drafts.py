@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0033"
-down_revision = "0030"
+down_revision = "0031"
 
 SCHEMA = """
 CREATE TABLE campaign_drafts (

@@ -6,14 +6,14 @@ import hashlib
 import tomllib
 from base64 import b64encode
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from importlib.resources import files
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_date
 from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from dispatcher.domain.recipient import LANGUAGES, Language
 
@@ -55,9 +55,18 @@ def _fill(text: str, **values: object) -> str:
     return text.format_map(values)
 
 
+def _around(text: str, **values: object) -> Markup:
+    """As `_fill`, around values that may be HTML of the template."""
+    return escape(text).format_map(values)
+
+
 def _day(moment: datetime, language: Language, zone: str) -> str:
+    return _calendar_day(moment.astimezone(ZoneInfo(zone)).date(), language)
+
+
+def _calendar_day(day: date, language: Language) -> str:
     locale = "en_GB" if language == "en" else language  # the day comes first
-    return format_date(moment.astimezone(ZoneInfo(zone)).date(), "long", locale=locale)
+    return format_date(day, "long", locale=locale)
 
 
 def _environment() -> Environment:
@@ -65,7 +74,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, auto_reload=False
     )
-    environment.filters.update(fill=_fill, day=_day)
+    environment.filters.update(fill=_fill, around=_around, day=_day, calendar_day=_calendar_day)
     environment.globals["style"] = Markup(_STYLE)  # noqa: S704  our own file, whose hash the header allows
     return environment
 
