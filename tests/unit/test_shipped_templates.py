@@ -33,6 +33,7 @@ SHIPPED = {
     "coin_conversion": ("service", None, {Mode.STANDARD}),
     "optout_acknowledgement": ("service", None, {Mode.STANDARD}),
     "choice_confirmation": ("service", None, {Mode.STANDARD}),
+    "preference_link": ("service", None, {Mode.STANDARD}),
 }
 COUNTED = {"coin_offer": "coins", "coin_earned": "coins_earned", "cashback_paid": "coins_used", "coin_conversion": "coins_total"}
 EVERY = [

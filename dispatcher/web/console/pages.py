@@ -8,6 +8,7 @@ from dispatcher.web.console import (
     account,
     audit,
     campaigns,
+    desk,
     event_endpoints,
     inbound_messages,
     login,
@@ -15,6 +16,7 @@ from dispatcher.web.console import (
     oidc,
     operations,
     overview,
+    people,
     refused_jobs,
     schedules,
     search,
@@ -38,6 +40,6 @@ for group in (
         schedules,
         templates,
     ),
-    *(event_endpoints, audit, operations),
+    *(event_endpoints, audit, operations, people, desk),
 ):
     router.include_router(group.router, prefix="/console")
