@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import re
 import secrets
-import struct
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated
 
@@ -24,7 +21,6 @@ from channels.base import Channel
 from dispatcher.campaigns import preference_link
 from dispatcher.campaigns.preference_link import LinkRequest
 from dispatcher.consent import preferences
-from dispatcher.consent.link_tokens import BadToken, seal, unseal
 from dispatcher.consent.preferences import ConsentEvent, PreferenceChange, RecordResult, is_opt_out
 from dispatcher.delivery import people
 from dispatcher.delivery.people import Customer
@@ -34,47 +30,36 @@ from dispatcher.domain.message import Mode
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.preferences import OBJECTIONS, OFFERS, SWITCHES, Change
 from dispatcher.domain.principal import Right, require
-from dispatcher.domain.recipient import LANGUAGES, Choice, Language, Source
+from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.errors import BadInput
 from dispatcher.runtime.services import Services
 from dispatcher.web import auditing
+from dispatcher.web.console.desk_form import (
+    SOURCES,
+    UNREADABLE,
+    DeskForm,
+    Habits,
+    HabitsDependency,
+    IdentityCheck,
+    Shown,
+    readable,
+    remembering,
+    sealed_page,
+    typed,
+    unsealed,
+)
 from dispatcher.web.console.login import Operator, check_form_token
 from dispatcher.web.console.people import CustomerId, look_at, search
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import PublisherDependency, ServicesDependency
 from dispatcher.web.pages.console import DESK_TEXTS, page
 from dispatcher.web.pages.customer import TEXTS, text_version
-from dispatcher.web.public.link_route import PageError, SubmittedForm, accepted, read_form
+from dispatcher.web.public.link_route import SubmittedForm
 from dispatcher.web.public.preferences import accepted_versions, newest_event, renewal, requested_changes
 
 router = APIRouter(prefix="/desk", default_response_class=HTMLResponse)
 
-FORM = "desk form"  # the purpose of the sealed field
-COOKIE = "dispatcher_desk"
-COOKIE_SECONDS = 180 * 86_400
-UNREADABLE = "this form is not from a page of this desk; go back, reload and try again"
-_EVENT_NO = struct.Struct(">Q")
 _LINK_KEY = re.compile(r"[0-9a-f]{16}")
-
-
-class IdentityCheck(StrEnum):
-    """How the employee made sure who the customer is. A closed list: a free text could hold personal data."""
-
-    IDENTITY_CARD = "identity_card"
-    ITSME = "itsme"
-    CARD_READER = "card_reader"
-    QUESTIONS = "questions"
-
-
-SOURCES = (Source.BRANCH, Source.LIVE)
-
-
-@dataclass(frozen=True, slots=True)
-class Habits:
-    """What the desk remembers of an employee: the language of the pages, and where the customers are ("" at first)."""
-
-    language: Language
-    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,51 +121,14 @@ def _agent(found: Operator) -> ConsoleSession:
     return found
 
 
-def _habits(request: Request, language: str = "") -> Habits:
-    """From the query, else from the cookie; the language at first from the browser's."""
-    kept_language, _, source = request.cookies.get(COOKIE, "").partition(".")
-    wanted = next((each for each in (language, kept_language) if each in LANGUAGES), None)
-    return Habits(wanted or accepted(request.headers.get("accept-language", "")), source if source in SOURCES else "")
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except PageError as error:
-        raise HTTPException(error.status, UNREADABLE) from None
-
-
-async def _form(request: Request) -> SubmittedForm:
-    with _readable():
-        return await read_form(request)
-
-
 Agent = Annotated[ConsoleSession, Depends(_agent)]
-HabitsDependency = Annotated[Habits, Depends(_habits)]
-DeskForm = Annotated[SubmittedForm, Depends(_form)]
-
-
-def _remembering(request: Request, response: Response, habits: Habits) -> Response:
-    response.set_cookie(
-        COOKIE,
-        f"{habits.language}.{habits.source}",
-        max_age=COOKIE_SECONDS,
-        path="/console/desk",
-        secure=request.app.state.services.public_url.startswith("https://"),
-        httponly=True,
-        samesite="strict",
-    )
-    return response
-
-
 # -- find the customer -------------------------------------------------------------------------------------------------
 
 
 @router.get("")
 def desk(agent: Agent, request: Request, habits: HabitsDependency) -> Response:
     """Ask for the customer."""
-    return _remembering(request, HTMLResponse(_search_page(agent, habits, "", [], False)), habits)
+    return remembering(request, HTMLResponse(_search_page(agent, habits, "", [], False)), habits)
 
 
 @router.post("")
@@ -188,7 +136,7 @@ def find_customer(
     agent: Agent, request: Request, services: ServicesDependency, habits: HabitsDependency, form: DeskForm
 ) -> Response:
     """Go to the only customer that is found, or show all. The text is in the body, because addresses in a URL end up in logs."""
-    with _readable():
+    with readable():
         q = form.one("q")
         check_form_token(agent, form.one("form_token"))
     found = search(request, services, agent, q)
@@ -232,7 +180,7 @@ def save(
     broker: PublisherDependency,
 ) -> Response:
     """Record what the customer chose, as the employee's act, and show the result."""
-    with _readable():
+    with readable():
         call, shown, changes = _read(request, agent, customer_id, habits, form)
     if changes is None:
         return _conflict(call, shown)
@@ -262,7 +210,7 @@ def send_link(
     broker: PublisherDependency,
 ) -> Response:
     """Send the customer a fresh link to the preference centre on the channel that the customer names."""
-    with _readable():
+    with readable():
         call, shown, changes = _read(request, agent, customer_id, habits, form)
         channel, key = call.one("link-channel"), call.one("link-key")
     if not _LINK_KEY.fullmatch(key):
@@ -283,15 +231,6 @@ def send_link(
     return _page(call, Outcome(link=message, link_channel=channel))
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What the page showed: the newest consent event and the version of the contract; and the version of the person now."""
-
-    event_no: int
-    contract_version: str
-    version: int
-
-
 def _read(
     request: Request, agent: ConsoleSession, customer_id: str, habits: Habits, form: SubmittedForm
 ) -> tuple[DeskCall, Shown, tuple[Change, ...] | None]:
@@ -302,23 +241,12 @@ def _read(
     source = form.one("source")
     habits = Habits(habits.language, source if source in SOURCES else habits.source)
     call = DeskCall(request, services, agent, customer, habits, form)
-    event_no, contract_version = _unsealed(services, customer_id, form)
+    event_no, contract_version = unsealed(services, customer_id, form)
     present = preferences.show(services, customer_id)
     shown = Shown(event_no, contract_version, present.version)
     if newest_event(present.choices) != event_no:
         return call, shown, None
     return call, shown, requested_changes(form, present.choices)
-
-
-def _unsealed(services: Services, customer_id: str, form: SubmittedForm) -> tuple[int, str]:
-    try:
-        opened = unseal(services.secret, FORM, form.one("page"))
-    except BadToken:
-        raise PageError("unreadable", 400) from None
-    named, _, contract_version = opened[_EVENT_NO.size :].decode().partition(" ")
-    if named != customer_id:
-        raise PageError("unreadable", 400)
-    return _EVENT_NO.unpack(opened[: _EVENT_NO.size])[0], contract_version
 
 
 def _missing(call: DeskCall) -> str:
@@ -391,7 +319,7 @@ def _page(call: DeskCall, outcome: Outcome | None) -> Response:
         entity_name=services.policy.entities[entity].names[customer.language],
         outcome=outcome,
         present=present,
-        now=_typed(rejected, present) if rejected else present,
+        now=typed(rejected, present) if rejected else present,
         kept_off=rejected.all("keep-off") if rejected else (),
         checks=list(IdentityCheck),
         identity_check=call.one("identity-check"),
@@ -406,19 +334,8 @@ def _page(call: DeskCall, outcome: Outcome | None) -> Response:
         contract=services.contracts.find(version, entity, customer.language),
         version=version,
         renewal=renewal(services.policy.contract, accepted_versions(choices)),
-        sealed=_sealed(services, customer.id, choices),
+        sealed=sealed_page(services, customer.id, choices),
         zone=services.policy.default_zone,
     )
     status = outcome.status if outcome else HTTPStatus.OK
-    return _remembering(call.request, HTMLResponse(text, status), call.habits)
-
-
-def _typed(form: SubmittedForm, present: Mapping[str, str]) -> dict[str, str]:
-    """The choices as they stand in a form that was not taken, so that nothing has to be typed twice."""
-    offers = {subject: form.one(subject) or present.get(subject, "") for subject in OFFERS}
-    return offers | {subject: "on" if form.one(subject) else "off" for subject in (*SWITCHES, *OBJECTIONS)}
-
-
-def _sealed(services: Services, customer_id: str, choices: Mapping[str, Choice]) -> str:
-    shown = _EVENT_NO.pack(newest_event(choices)) + f"{customer_id} {services.policy.contract.version}".encode()
-    return seal(services.secret, FORM, shown)
+    return remembering(call.request, HTMLResponse(text, status), call.habits)
