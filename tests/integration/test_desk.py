@@ -31,7 +31,7 @@ CHOSEN = {"offers": {"own": "standard", "partner": "none"}, "channels": {"email"
 DESK, COMPLIANCE = (Role.DESK,), (Role.COMPLIANCE,)
 
 
-class Fields(HTMLParser):
+class DeskFields(HTMLParser):
     """The fields of a page's forms, as a browser would send them, and the paths of the forms."""
 
     def __init__(self, text: str) -> None:
@@ -69,7 +69,7 @@ class Employee:
 
     def form(self, customer: str = "anna", **changes: str | None) -> dict[str, str]:
         """The form of a desk call, with some fields changed; None clears one. Names have _ for : and -."""
-        sent = Fields(self.get(f"/console/desk/{customer}").text).sent
+        sent = DeskFields(self.get(f"/console/desk/{customer}").text).sent
         sent |= {"identity-check": "itsme", "source": "branch"}
         names = {"keep_off": "keep-off", "identity_check": "identity-check", "contract_read": "contract-read"}
         for name, value in changes.items():

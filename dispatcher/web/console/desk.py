@@ -63,7 +63,7 @@ _LINK_KEY = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DeskResult:
     """What a form led to. `problem` names the text that says why nothing was done; `meanwhile` what others changed."""
 
     made: tuple[ConsentEvent, ...] = ()
@@ -187,7 +187,7 @@ def save(
     services = call.services
     tailored = any(change.value == Mode.TAILORED for change in changes)
     if problem := _missing(call) or _contract_problem(call, shown, tailored):
-        return _page(call, Outcome(problem=problem))
+        return _page(call, DeskResult(problem=problem))
     detail = {**_detail(call), "subjects": [change.subject for change in changes]}
     auditing.note(
         request, AuditNote(AuditAction.CHANGE, "preferences", customer_id, recipient=customer_id, entity=call.entity, detail=detail)
@@ -219,7 +219,7 @@ def send_link(
         return _conflict(call, shown)
     problem = _missing(call) or ("save_first" if changes else "")
     if problem or channel not in call.customer.channels:
-        return _page(call, Outcome(problem=problem or "channel_missing"))
+        return _page(call, DeskResult(problem=problem or "channel_missing"))
     detail = {**_detail(call), "channel": channel}
     auditing.note(request, AuditNote(AuditAction.ADD, "preference_link", recipient=customer_id, entity=call.entity, detail=detail))
     wanted = LinkRequest(key, customer_id, Channel(channel), call.entity)
@@ -227,8 +227,8 @@ def send_link(
         message = preference_link.send(call.services, broker.publish, wanted)
     except BadInput:
         auditing.refused(request)
-        return _page(call, Outcome(problem="link_refused"))
-    return _page(call, Outcome(link=message, link_channel=channel))
+        return _page(call, DeskResult(problem="link_refused"))
+    return _page(call, DeskResult(link=message, link_channel=channel))
 
 
 def _read(
@@ -283,9 +283,9 @@ def _change(call: DeskCall, changes: Sequence[Change], shown: Shown) -> Preferen
     )
 
 
-def _outcome(recorded: RecordResult, changes: Sequence[Change]) -> Outcome:
+def _outcome(recorded: RecordResult, changes: Sequence[Change]) -> DeskResult:
     named = {change.subject for change in changes}
-    return Outcome(
+    return DeskResult(
         made=tuple(event for event in recorded.events if event.subject in named),
         switched_on=tuple(event for event in recorded.events if event.subject not in named),
     )
@@ -296,13 +296,13 @@ def _conflict(call: DeskCall, shown: Shown) -> Response:
     events = preferences.history(call.services, call.customer.id)
     meanwhile = tuple(event for event in events if event.no > shown.event_no)
     fresh = DeskCall(call.request, call.services, call.agent, call.customer, call.habits)
-    return _page(fresh, Outcome(problem="conflict", meanwhile=meanwhile))
+    return _page(fresh, DeskResult(problem="conflict", meanwhile=meanwhile))
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
-def _page(call: DeskCall, outcome: Outcome | None) -> Response:
+def _page(call: DeskCall, outcome: DeskResult | None) -> Response:
     services, customer, entity = call.services, call.customer, call.entity
     choices = preferences.show(services, customer.id).choices
     present = {subject: choice.value for subject, choice in choices.items()}
