@@ -263,6 +263,8 @@ def test_a_choice_is_changed_in_the_customers_name(services: Services, agent: Em
     [row] = acts(services, "change", "preferences")
     assert (row.principal_id, row.recipient, row.outcome) == (agent.id, "anna", "begun")
     assert row.detail == {"identity_check": "identity_card", "source": "branch", "subjects": ["offer:partner"]}
+    auditor = Employee(services, Broker(), "aude", (Role.AUDITOR,), None)
+    assert "identity checked: identity card" in auditor.get("/console/audit").text
 
 
 def test_an_opt_out_at_the_desk_is_acknowledged(services: Services, broker: Broker, agent: Employee) -> None:
