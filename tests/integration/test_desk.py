@@ -281,6 +281,7 @@ def test_tailored_needs_the_contract_read_out(services: Services, agent: Employe
     assert refused.status_code == 422
     assert chosen(services)["offer:own"] == "standard"
     assert 'value="tailored" checked' in refused.text  # nothing has to be typed twice
+    assert "<details open>" in refused.text  # the contract, with the focus on its box
     answer = agent.save({**form, "contract-read": "on"})
     assert answer.status_code == 200
     events = preferences.history(services, "anna")
