@@ -14,6 +14,7 @@ AuditAction = Literal[
     "import",
     "change",
     "erase",
+    "request",
     "submit",
     "add_rows",
     "copy",

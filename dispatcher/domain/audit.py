@@ -17,6 +17,7 @@ class AuditAction(StrEnum):
     IMPORT = "import"
     CHANGE = "change"
     ERASE = "erase"
+    REQUEST = "request"  # an act that a second person has to approve
     SUBMIT = "submit"
     ADD_ROWS = "add_rows"
     COPY = "copy"

@@ -103,6 +103,17 @@ BY_HANDLER = frozenset(
         ("GET", "/console/messages/{message_id}"),
         ("GET", "/console/search"),
         ("POST", "/console/drafts/{no}/submit"),
+        ("POST", "/console/people"),
+        ("GET", "/console/people/{customer_id}"),
+        ("POST", "/console/people/{customer_id}/addresses"),
+        ("POST", "/console/people/{customer_id}/export"),
+        ("POST", "/console/people/{customer_id}/erasure"),
+        ("POST", "/console/people/{customer_id}/erasure/approve"),
+        ("POST", "/console/people/{customer_id}/erasure/reject"),
+        ("POST", "/console/desk"),
+        ("GET", "/console/desk/{customer_id}"),
+        ("POST", "/console/desk/{customer_id}"),
+        ("POST", "/console/desk/{customer_id}/link"),
         ("POST", "/console/login"),
         ("POST", "/console/logout"),
         ("POST", "/console/password"),
@@ -129,13 +140,18 @@ def begin(request: Request, principal: Principal) -> None:
     request.state.principal, request.state.noted = principal, None
     key = (request.method, route_of(request.scope))
     call = API_CALLS.get(key) or CONSOLE_CALLS.get(key)
-    if call is not None:
-        note(request, _note_of(call, request.path_params))
+    act = _note_of(call, request.path_params) if call is not None else None
+    if act is not None:
+        note(request, act)
 
 
-def _note_of(call: AuditedCall, parameters: Mapping[str, str]) -> AuditNote:
-    action = call.action or AuditAction(str(parameters["action"]))
+def _note_of(call: AuditedCall, parameters: Mapping[str, str]) -> AuditNote | None:
+    """The note of a call; None for a path that names no action or cannot be an id, which the handler answers with 404."""
+    action = call.action or parameters["action"]
     object_id = str(parameters.get(call.parameter, ""))
+    if action not in list(AuditAction) or "\0" in object_id:
+        return None
+    action = AuditAction(action)
     return AuditNote(action, call.object_type, object_id, recipient=object_id if call.object_type == "recipient" else None)
 
 

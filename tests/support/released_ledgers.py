@@ -38,7 +38,8 @@ RELEASED = {
     "0029_identity.py": "579698b20a7f1d0a6b6d4a81d9350da214f3b374eafb82c35668fe6beea4316a",
     "0030_audit_log.py": "212ef503db09535d6d8562f1f7c6795d1a40f634ae3d6ce0db0f152a2ac31898",
     "0031_contract_versions.py": "f74c2c6fd33c2cffcbca24db012f34e99b49d858b5a5fa83788ec32297712115",
-    "0033_campaign_drafts.py": "7926b2a3f8b9108fffe14c974675f8f238496635782b0bb99e159f508fdad9cc",
+    "0032_erasure_requests.py": "a731e991a6ff477c6f2bff0de1e9b56fd2e8a0263a7e173df8be72a1908d4a32",
+    "0033_campaign_drafts.py": "4f6acded30c0dca38f83c0abf2f3adcb7fdd68acd74fc79f3694fc5bca433c64",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A

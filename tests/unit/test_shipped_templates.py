@@ -33,6 +33,7 @@ SHIPPED = {
     "coin_conversion": ("service", None, {Mode.STANDARD}),
     "optout_acknowledgement": ("service", None, {Mode.STANDARD}),
     "choice_confirmation": ("service", None, {Mode.STANDARD}),
+    "preference_link": ("service", None, {Mode.STANDARD}),
 }
 COUNTED = {"coin_offer": "coins", "coin_earned": "coins_earned", "cashback_paid": "coins_used", "coin_conversion": "coins_total"}
 EVERY = [
@@ -289,7 +290,7 @@ def test_whatsapp_texts_name_no_account_and_offers_have_a_stop(catalog: Catalog)
     approved = [
         text for template in catalog.values() for edition in template.languages.values() for text in edition.whatsapp.values()
     ]
-    assert ({text.content_sid for text in approved}, len(approved)) == ({""}, 48)
+    assert ({text.content_sid for text in approved}, len(approved)) == ({""}, 52)
     for template in catalog.values():
         payloads = [[button.payload for button in text.buttons] for _, _, text in texts_of(template)]
         assert payloads == [["STOP"] if template.info.kind is Kind.COMMERCIAL else []] * len(payloads)

@@ -10,6 +10,7 @@ from dispatcher.web.console import (
     calendar,
     campaign_edits,
     campaigns,
+    desk,
     draft_audience,
     draft_checks,
     draft_options,
@@ -21,6 +22,7 @@ from dispatcher.web.console import (
     oidc,
     operations,
     overview,
+    people,
     refused_jobs,
     schedules,
     search,
@@ -33,6 +35,6 @@ for group in (
     *(login, oidc, account, overview, search),
     *(draft_options, draft_audience, draft_checks, draft_submission, calendar, campaign_edits),  # before `campaigns`: new, edit
     *(campaigns, messages, inbound_messages, unresolved, refused_jobs, schedules, templates),
-    *(event_endpoints, audit, operations),
+    *(event_endpoints, audit, operations, people, desk),
 ):
     router.include_router(group.router, prefix="/console")

@@ -51,22 +51,25 @@ def text_version(language: Language, where: str) -> str:
     return f"{where} {TEXTS[language]['version']} {language}"
 
 
-def _fill(text: str, **values: object) -> str:
+def fill(text: str, **values: object) -> str:
+    """A text with its placeholders filled."""
     return text.format_map(values)
 
 
 def _around(text: str, **values: object) -> Markup:
-    """As `_fill`, around values that may be HTML of the template."""
+    """As `fill`, around values that may be HTML of the template."""
     return escape(text).format_map(values)
 
 
-def _day(moment: datetime, language: Language, zone: str) -> str:
-    return _calendar_day(moment.astimezone(ZoneInfo(zone)).date(), language)
+def day(moment: datetime, language: Language, zone: str) -> str:
+    """The day of a moment in a zone, in words."""
+    return calendar_day(moment.astimezone(ZoneInfo(zone)).date(), language)
 
 
-def _calendar_day(day: date, language: Language) -> str:
+def calendar_day(value: date, language: Language) -> str:
+    """A day in words."""
     locale = "en_GB" if language == "en" else language  # the day comes first
-    return format_date(day, "long", locale=locale)
+    return format_date(value, "long", locale=locale)
 
 
 def _environment() -> Environment:
@@ -74,7 +77,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, auto_reload=False
     )
-    environment.filters.update(fill=_fill, around=_around, day=_day, calendar_day=_calendar_day)
+    environment.filters.update(fill=fill, around=_around, day=day, calendar_day=calendar_day)
     environment.globals["style"] = Markup(_STYLE)  # noqa: S704  our own file, whose hash the header allows
     return environment
 
