@@ -18,7 +18,7 @@ dev: .venv/test.stamp  ## makes .venv, with everything for development
 
 # One process more than processors: the tests of whole workers wait much.
 test: .venv/test.stamp  ## runs all checks: tests, lint, format, types, import contracts; ARGS are passed to pytest
-	@.venv/bin/python -m pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal $(ARGS)
+	@.venv/bin/python -m pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal --durations=25 --durations-min=2 $(ARGS)
 
 chaos: .venv/test.stamp  ## kills, freezes and cuts off every process under load and checks every promise, half an hour; ARGS="--faults N --seed S --minutes M"
 	@.venv/bin/python -m tests.chaos $(ARGS)

@@ -13,6 +13,7 @@ from benchmarks.resource_usage import between, watch_memory
 from channels.base import Channel
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.domain.campaign import CampaignState
+from dispatcher.intake.audience_reference import AudienceSources
 from dispatcher.intake.campaign import check_campaign, parse_request
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
@@ -63,7 +64,7 @@ def submit(services: Services, bench: BenchEnvironment, channel: Channel, people
     name = next(_names)
     audience = bench.audience(people)
     form = {"id": name, "template": TEMPLATE, "channels": [channel], "audience": audience.name}
-    request = parse_request(form, audience.parent)
+    request = parse_request(form, AudienceSources(audience.parent))
     admission = submission.submit(services, check_campaign(request, submission.validation_context(services)))
     assert admission.status is submission.SubmitStatus.NEW, admission
     return name

@@ -117,7 +117,7 @@ class RecordedRequest(Request):
     def maybe_expire(self) -> bool:
         """Whether the message expired on the broker. Celery's own would also revoke later messages with the same id."""
         is_expired = self.expires is not None and datetime.now(UTC) > self.expires
-        if is_expired:
+        if is_expired and self.type in PUBLIC_TASKS:  # beat repeats its tasks, and lets those that come late expire
             _keep(self.app, _refusal(self._message, RefusalReason.EXPIRED, TOO_LATE))
         return is_expired
 

@@ -33,6 +33,7 @@ from celery.signals import (
     worker_shutdown,
 )
 
+from dispatcher import broker_transport
 from dispatcher.broker_messages import HIDDEN, PUBLISHED_AT, RecordedRequest
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce, TaskTimeLimit
 from dispatcher.maintenance import signs_of_life
@@ -139,6 +140,7 @@ def _raise_time_limit(_number: int, _frame: FrameType | None) -> None:
     raise TaskTimeLimit
 
 
+broker_transport.install()
 app = DispatcherCelery("dispatcher", task_cls=DispatcherTask)
 app.config_from_object("celeryconfig")
 

@@ -27,11 +27,12 @@ from pydantic import BaseModel
 
 from channels.base import Channel
 from channels.registry import ProviderPlugin, plugins
-from dispatcher.cli import app
+from dispatcher.cli import command_groups
 from dispatcher.content.lint.findings import LintRule, lint_rules
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
+from dispatcher.domain.principal import RIGHT_MEANINGS, ROLE_RIGHTS, Right, Role
 from dispatcher.events.catalog import PREFIX, TYPES, EventFamily, schema_of
 from dispatcher.events.file_columns import DATASETS
 from dispatcher.intake.campaign import CampaignForm
@@ -101,6 +102,20 @@ def reason_codes() -> str:
     rows = [(code(each), labels.REASONS[each]) for each in ReasonCode]
     later = [(code(each), meaning) for each, meaning in labels.REASONS.items() if each not in set(ReasonCode)]
     return f"{table(('code', 'meaning'), rows)}\nCodes that are set after the decision:\n\n{table(('code', 'meaning'), later)}"
+
+
+# -- roles and rights --------------------------------------------------------------------------------------------------
+
+
+def roles() -> str:
+    """Which role has which right."""
+    header = ("right", *(role.value for role in Role))
+    return table(header, [(code(right), *("yes" if right in ROLE_RIGHTS[role] else "" for role in Role)) for right in Right])
+
+
+def rights() -> str:
+    """What each right allows."""
+    return table(("right", "allows to"), [(code(right), RIGHT_MEANINGS[right]) for right in Right])
 
 
 # -- metrics -----------------------------------------------------------------------------------------------------------
@@ -196,7 +211,7 @@ def rule_tests() -> str:
 
 def command_line() -> str:
     """Every command with its arguments and options."""
-    root = cast("Any", typer.main.get_command(app))
+    root = cast("Any", typer.main.get_command(command_groups.command_line()))
     return "\n".join(_commands(root, typer.Context(root, info_name="dispatcher")))
 
 
@@ -461,6 +476,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "providers": providers,
     "reason-codes": reason_codes,
     "recipient-fields": recipient_fields,
+    "rights": rights,
+    "roles": roles,
     "rule-tests": rule_tests,
     "settings": settings,
     "states": states,

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 SHOWN, OTHERS = ROOT / "docs" / "images", ROOT / "build" / "screenshots"
 RECIPIENTS = 300
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-LABELS = ("console", "key for it", "sandbox inbox", "preference centre", "one-click unsubscribe")  # as the demo names them
+LABELS = ("console", "password", "API key", "sandbox inbox", "preference centre", "one-click unsubscribe")  # as the demo names them
 URL_LINE = re.compile(rf"^ +({'|'.join(LABELS)}) +(\S+)$")
 OFFER = {"project": "your new kitchen", "amount": 12_000, "offer_url": "https://www.kbc-bank.example/loan"}
 ENGLISH = "ol.rows a:has-text('your new kitchen')"
@@ -65,7 +65,7 @@ def send_an_english_mail(urls: Mapping[str, str], home: Path) -> None:
     with (home / "demo" / "customers.jsonl").open(encoding="utf-8") as file:
         people = [person for person in map(json.loads, file) if person["language"] == "en" and person.get("email")]
     address = f"{urls['console'].removesuffix('/console')}/v1/messages"
-    headers = {"Authorization": f"Bearer {urls['key for it']}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {urls['API key']}", "Content-Type": "application/json"}
     for person in people:
         if person.get("offers", {}).get("own") == "tailored":
             job = {"key": person["id"], "recipient": person["id"], "template": "loan_offer", "channels": ["email"], "data": OFFER}
@@ -75,8 +75,9 @@ def send_an_english_mail(urls: Mapping[str, str], home: Path) -> None:
 def sign_in(page: Page, urls: Mapping[str, str]) -> None:
     """Open the console."""
     page.goto(urls["console"])
-    page.fill("input[name=key]", urls["key for it"])
-    page.press("input[name=key]", "Enter")
+    page.fill("input[name=name]", "local")
+    page.fill("input[name=password]", urls["password"])
+    page.press("input[name=password]", "Enter")
     page.wait_for_load_state()
 
 

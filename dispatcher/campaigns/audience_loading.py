@@ -45,6 +45,7 @@ from dispatcher.runtime.template_versions import TemplateUnavailable, digests_of
 # part.
 LEASE = timedelta(seconds=15)
 ABANDONED_AFTER = timedelta(hours=6)  # without a new part: its file is gone, or its submitter did not come back
+NO_ROWS = "has no rows: the campaign would reach nobody"
 UNLOAD_ROWS = 20_000  # deleted in one transaction
 
 Progress = Callable[[int], None]
@@ -116,6 +117,8 @@ def start(
     rows = iter(run.rows)
     run.rows = rows
     first = list(islice(rows, services.limits.part_rows))  # a file that cannot be read is refused before anything is written
+    if not first:
+        raise BadInput(InputError(run.file.path if run.file else "campaign", 0, "audience", NO_ROWS))
     with lend(services.pool) as connection, connection.transaction():
         campaign = NewCampaign(submission.id, run.spec, run.period, digests_of(submission.templates), by)
         run.no = lifecycle.create(connection, campaign, now)

@@ -9,6 +9,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.runtime.services import Services
 
 __all__ = [
+    "ID",
     "Upload",
     "UploadConflict",
     "UploadRange",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 is_id = audience_uploads.is_id
+ID = audience_uploads.ID
 
 
 def open_upload(services: Services, upload: Upload, part: UploadRange) -> UploadWriter:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
+from typing import TypeAlias
 
 from channels.base import Sms
 from channels.sms_segments import count_segments
-from dispatcher.campaigns.audience_loading import too_many_invalid
+from dispatcher.campaigns.audience_loading import NO_ROWS, too_many_invalid
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.campaigns.whatsapp_templates import whatsapp_needs
 from dispatcher.delivery.hand_off import PreparedMessage
@@ -51,6 +52,23 @@ class DryRun:
     needs: tuple[str, ...] = ()  # what people have to do before it can start
     segments: Counter[str] = field(default_factory=Counter)  # of text messages, by the country of the number
     cost: SmsCost | None = None  # None where the policy has no prices
+    obstacles: Counter[Obstacle] = field(default_factory=Counter)  # recipients by what is against a channel
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a channel is not used: a reason code, and the variable that it is about, if any."""
+
+    channel: str
+    code: str
+    variable: str = ""
+
+
+Observer: TypeAlias = Callable[[Sequence[PreparedMessage]], None]
+
+
+def unobserved(_: Sequence[PreparedMessage]) -> None:
+    """No observer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,7 @@ class _Counts:
     variants: Counter[str] = field(default_factory=Counter)
     sms: Counter[str] = field(default_factory=Counter)
     segments: Counter[str] = field(default_factory=Counter)
+    obstacles: Counter[Obstacle] = field(default_factory=Counter)
 
     def add_sizes(self, messages: Iterable[PreparedMessage]) -> None:
         """Count text messages by their segments, and segments by country."""
@@ -84,6 +103,7 @@ class _Counts:
         """Count by recipient: of several legs, one that would be sent decides."""
         heads: dict[int, tuple[State, str | None]] = {}
         for entry in entries:
+            self.obstacles.update(_obstacles(entry))
             if entry.state is State.CLAIMED and entry.channel:
                 self.channels[entry.channel] += 1
             if entry.candidate.ref.row not in heads or entry.state is State.CLAIMED:
@@ -99,8 +119,16 @@ class _RollBack(Exception):
     """Ends the transaction of a dry run, so that nothing of it is kept."""
 
 
-def dry_run(services: Services, submission: Submission, as_of: datetime | None = None) -> DryRun:
-    """Decide and render every message of a campaign, and keep nothing.
+def _obstacles(entry: ClaimEntry) -> set[Obstacle]:
+    """What is against channels, also where another channel is used."""
+    objections = {Obstacle(channel, code) for code, _, _, *channels in entry.decision.get("reasons", ()) for channel in channels}
+    if (content := entry.decision.get("content")) and entry.channel:
+        objections.add(Obstacle(entry.channel, content["code"], content["where"]))
+    return objections
+
+
+def dry_run(services: Services, submission: Submission, as_of: datetime | None = None, observe: Observer = unobserved) -> DryRun:
+    """Decide and render every message of a campaign, and keep nothing. `observe` is shown the prepared messages of each chunk.
 
     With `as_of`, decide as at that moment: by its clock, and by the choices recorded until then. Addresses, profiles and
     suppressions are today's, because no history of them is kept.
@@ -128,9 +156,13 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                     messages = prepare_all(services, chunk, candidates, {}, planned)
                     counts.add(spec, [message.entry for message in messages])
                     counts.add_sizes(messages)
+                    observe(messages)
                 raise _RollBack
         except _RollBack:
-            needs = (*_needs(connection, services.policy, submission, loader), *whatsapp_needs(services, connection, submission))
+            needs = (
+                *_needs(connection, services.policy, submission, loader),
+                *whatsapp_needs(services, connection, submission),
+            )
     return DryRun(
         spec=spec,
         audience=loader.rows_written,
@@ -143,6 +175,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
         needs=needs,
         segments=counts.segments,
         cost=_cost(services.policy.sms_prices, counts.segments),
+        obstacles=counts.obstacles,
     )
 
 
@@ -158,6 +191,8 @@ def _needs(connection: Connection, policy: Policy, submission: Submission, loade
     """What people have to do before the campaign can start: approve its templates, and release it."""
     for error in approval_errors(connection, policy, submission.templates):
         yield error.message
+    if not loader.rows_written and not loader.invalid:
+        yield f"its audience {NO_ROWS}; as it is, it will be refused"
     audience_max = policy.four_eyes_audience_min
     if too_many_invalid(policy, loader.invalid, loader.rows_written):
         yield f"somebody other than its submitter has to release it, because {loader.invalid:,} of its rows cannot be read"

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from channels.base import Channel
-from dispatcher.campaigns import refused_jobs, submission
+from dispatcher.campaigns import audience_fetch, refused_jobs, submission
 from dispatcher.campaigns.submission import KeyConflict, SubmitResult, SubmitStatus
 from dispatcher.campaigns.template_approval import NotApproved
 from dispatcher.domain.errors import LedgerUnavailable, PolicyNotInForce, TaskTimeLimit
 from dispatcher.domain.refused_job import CAMPAIGN_TASK, TRIGGER_TASK, JobError, RefusalReason
 from dispatcher.domain.sealed_jobs import FIELD, CannotUnseal, unseal
-from dispatcher.intake.campaign import CampaignForm, UnknownTemplate, UploadReference, parse_request
+from dispatcher.intake.audience_reference import UploadReference, UrlReference
+from dispatcher.intake.campaign import CampaignForm, UnknownTemplate, parse_request
 from dispatcher.intake.error_redaction import without_values
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.trigger import TriggerForm
@@ -29,6 +30,9 @@ REASONS: Mapping[type[BadInput], RefusalReason] = {
     NotApproved: RefusalReason.NOT_APPROVED,
     KeyConflict: RefusalReason.KEY_CONFLICT,
 }
+
+
+CELERY = "celery"  # the submitter of campaigns that come by the broker: it does not say who sent them
 
 
 class RefusedArguments(BadInput):
@@ -56,8 +60,9 @@ def accept_campaign(services: Services, call: TaskCall, seconds_max: float, is_r
     """
     with _refusals_recorded(services, call) as given:
         given.update(_read(services, call))
-        request = parse_request(given, services.audiences, services.policy.files)
-        result = submission.accept(services, request, by="celery", seconds_max=seconds_max, is_redelivered=is_redelivered)
+        sources = audience_fetch.sources(services, by=CELERY)  # who can write to the broker may use all uploads
+        request = parse_request(given, sources, services.policy.files)
+        result = submission.accept(services, request, by=CELERY, seconds_max=seconds_max, is_redelivered=is_redelivered)
         if result.status is SubmitStatus.CONFLICT:
             message = "was used before with other content; a changed campaign needs an id of its own"
             raise KeyConflict(InputError("campaign", 0, "id", message))
@@ -152,6 +157,7 @@ def _known_words(services: Services) -> Collection[str]:
         *CampaignForm.model_fields,
         *TriggerForm.model_fields,
         *UploadReference.model_fields,
+        *UrlReference.model_fields,
         FIELD,
         *refused_jobs.PARAMETERS.values(),
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from dispatcher.domain.person_names import is_same_name
+from dispatcher.domain.principal import is_same_principal
 from dispatcher.intake.campaign import SubmissionDigest, checked_rows
 from dispatcher.intake.partner_links import PartnerLinks
 from dispatcher.ledger.campaigns import lifecycle
@@ -57,7 +57,7 @@ def add_rows(services: Services, campaign_id: str, source: RowSource, by: str) -
         waiting = lifecycle.lock_waiting(connection, campaign_id)
         if waiting is None:
             return AddedRows(refusal=f"cannot add rows to a campaign that is {campaign.state}")
-        if not is_same_name(by, campaign.submitted_by):
+        if not is_same_principal(by, campaign.submitted_by):
             return AddedRows(refusal=f"it was submitted by {campaign.submitted_by or 'nobody known'}, who alone can add rows")
         links = PartnerLinks(services.policy.entities.get(waiting.spec.entity), source.file)
         links.compare_with(values_with_links(connection, waiting.no, waiting.period))

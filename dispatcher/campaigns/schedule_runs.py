@@ -6,22 +6,23 @@ starts again after a crash, make one campaign.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import structlog
 
-from dispatcher.campaigns import submission
+from dispatcher.campaigns import audience_fetch, audience_uploads, submission
 from dispatcher.campaigns.schedules import times_after
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.campaigns.template_approval import NotApproved
 from dispatcher.domain.run_times import run_id
-from dispatcher.intake import audience_uploads
+from dispatcher.intake.audience_reference import AudienceSources
 from dispatcher.intake.audience_uploads import Upload
 from dispatcher.intake.campaign import parse_request
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.intake.schedule import Schedule, run_form, stored_schedule
+from dispatcher.intake.schedule import DATE, AudienceUrlPattern, Schedule, run_form, stored_schedule
 from dispatcher.ledger.campaigns import lifecycle, schedules
 from dispatcher.ledger.campaigns.schedules import RunState, ScheduleRun, StoredSchedule
 from dispatcher.ledger.connection import Connection, lend
@@ -31,6 +32,7 @@ from dispatcher.runtime.services import Services
 
 PUNCTUAL = timedelta(minutes=5)  # a run that starts so late was not missed: beat or a worker was being restarted
 TAKEN = timedelta(minutes=2)  # a process that took a run and did not settle it by then is lost
+FETCH_SECONDS_MAX = 100.0  # for an audience by URL; less than TAKEN, so that no other process takes the run meanwhile
 RELEASE_WITHIN = timedelta(days=2)  # an audience is loaded by then, or given up
 RUNS_PLANNED_MAX = 1_000  # of one schedule in one transaction; the next call goes on
 MISSED, NOT_APPROVED, AUDIENCE_MISSING = "missed", "not_approved", "audience_missing"
@@ -135,7 +137,8 @@ def _submit(services: Services, stored: StoredSchedule, run: ScheduleRun) -> tup
         run = _with_audience(services, stored, schedule, run)
     form = run_form(schedule, run.campaign_id, run.upload or "", run.due_at)
     try:
-        request = parse_request(form, services.audiences, services.policy.files, uploads_only=True)
+        sources = AudienceSources(services.audiences, stored.submitted_by)
+        request = parse_request(form, sources, services.policy.files, uploads_only=True)
         result = submission.accept(services, request, by=stored.submitted_by, seconds_max=0.0)
     except NotApproved as error:
         raise RunImpossible(NOT_APPROVED, _sentence(error)) from None
@@ -148,28 +151,43 @@ def _submit(services: Services, stored: StoredSchedule, run: ScheduleRun) -> tup
 
 
 def _with_audience(services: Services, stored: StoredSchedule, schedule: Schedule, run: ScheduleRun) -> ScheduleRun:
-    """The run with the newest upload that fits. Raises `RunImpossible`."""
-    upload = newest_upload(services, schedule, run.due_at)
+    """The run with the newest upload that fits, or with what its URL has now. Raises `RunImpossible`."""
+    pattern, day = schedule.audience, run.due_at.astimezone(ZoneInfo(schedule.form.zone)).date()
+    upload: Upload | None
+    if isinstance(pattern, AudienceUrlPattern):
+        upload, missing = _fetched(services, stored, run, pattern.at(day)), "what was fetched is gone"
+    else:
+        upload = _newest_upload(services, stored, pattern.regex(day))
+        missing = f"there is no complete upload {pattern.upload.replace(DATE, day.isoformat())} of {stored.submitted_by}"
     if upload is None:
-        raise RunImpossible(AUDIENCE_MISSING, f"there is no complete upload {_wanted(schedule, run.due_at)}")
+        raise RunImpossible(AUDIENCE_MISSING, missing)
     with lend(services.pool) as connection:
         if upload.sha256 == schedules.last_sha256(connection, stored.no):
-            message = f"the newest upload, {upload.id}, is the audience of the run before"
+            named = "what its URL has" if isinstance(pattern, AudienceUrlPattern) else f"the newest upload, {upload.id},"
+            message = f"{named} is the audience of the run before"
             raise RunImpossible(AUDIENCE_UNCHANGED, message)
         run = replace(run, upload=upload.id, sha256=upload.sha256)
         schedules.choose(connection, stored.no, run)
     return run
 
 
-def newest_upload(services: Services, schedule: Schedule, at: datetime) -> Upload | None:
-    """The complete upload that a run at this time takes: of those that fit, the one that was completed last."""
-    pattern = schedule.audience.regex(at.astimezone(ZoneInfo(schedule.form.zone)).date())
-    fits = [each for each in audience_uploads.every(services.audiences) if each.is_complete and pattern.fullmatch(each.id)]
+def _newest_upload(services: Services, stored: StoredSchedule, pattern: re.Pattern[str]) -> Upload | None:
+    """The upload that a run takes: of the complete ones that fit and that its submitter may use, the one completed last."""
+    fits = [
+        each
+        for each in audience_uploads.every(services)
+        if each.is_complete and each.is_open_to(stored.submitted_by) and pattern.fullmatch(each.id)
+    ]
     return max(fits, key=lambda each: (each.at or datetime.min.replace(tzinfo=UTC), each.id), default=None)
 
 
-def _wanted(schedule: Schedule, at: datetime) -> str:
-    return schedule.audience.upload.replace("{date}", at.astimezone(ZoneInfo(schedule.form.zone)).date().isoformat())
+def _fetched(services: Services, stored: StoredSchedule, run: ScheduleRun, url: str) -> Upload | None:
+    """The upload with what a URL has now. Raises `RunImpossible`."""
+    try:
+        upload_id = audience_fetch.fetch(services, stored.submitted_by, run.campaign_id, url, FETCH_SECONDS_MAX)
+    except BadInput as error:
+        raise RunImpossible(AUDIENCE_MISSING, _sentence(error)) from None
+    return audience_uploads.find(services, upload_id)
 
 
 def _sentence(error: BadInput) -> str:

@@ -10,11 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from dispatcher.campaigns import audience_fetch
 from dispatcher.campaigns.submission import validation_context
 from dispatcher.domain.errors import ScheduleConflict, UnknownSchedule
-from dispatcher.domain.person_names import is_same_name
+from dispatcher.domain.principal import is_same_principal
 from dispatcher.domain.run_times import run_id, run_times
-from dispatcher.intake.schedule import Schedule, parse_schedule, read_schedule, stored_schedule
+from dispatcher.intake.schedule import AudienceUrlPattern, Schedule, parse_schedule, read_schedule, stored_schedule
 from dispatcher.ledger.campaigns import schedules
 from dispatcher.ledger.campaigns.schedules import RunState, ScheduleChange, ScheduleRun, ScheduleState, StoredSchedule
 from dispatcher.ledger.connection import lend
@@ -73,8 +74,11 @@ def parse(services: Services, form: Mapping[str, Any]) -> Schedule:
 def add(services: Services, schedule: Schedule, actor: str) -> ScheduleStatus:
     """Add a definition; the same one again changes nothing. Where the policy says so, it waits for approval by somebody else.
 
-    Raises `ScheduleConflict` where its id has another definition, and `PolicyNotInForce`.
+    Raises `ScheduleConflict` where its id has another definition, `BadInput` for a URL from which nothing may be fetched, and
+    `PolicyNotInForce`.
     """
+    if isinstance(schedule.audience, AudienceUrlPattern):
+        audience_fetch.check_url(services, schedule.audience.at(services.clock().date()))
     now, form = services.clock(), schedule.form
     needs_approval = services.policy.schedules.approval == "definition"
     state = ScheduleState.AWAITING_APPROVAL if needs_approval else ScheduleState.ACTIVE
@@ -149,7 +153,7 @@ def _approved(stored: StoredSchedule, actor: str, now: datetime) -> StoredSchedu
         return stored
     if stored.state is ScheduleState.ENDED:
         raise ScheduleConflict("cannot approve a recurring campaign that is ended")
-    if not actor.strip() or is_same_name(actor, stored.submitted_by):
+    if not actor.strip() or is_same_principal(actor, stored.submitted_by):
         raise ScheduleConflict(f"it was submitted by {stored.submitted_by or 'nobody known'}: somebody else has to approve it")
     state = ScheduleState.ACTIVE if stored.state is ScheduleState.AWAITING_APPROVAL else stored.state
     return replace(stored, state=state, approved_by=actor, next_at=next_run(stored_schedule(stored.definition), now))

@@ -11,11 +11,12 @@ from dispatcher.content import Catalog, Template, texts_to_write
 from dispatcher.delivery.approval_check import DIGEST_SHOWN, not_approved_text, unapproved
 from dispatcher.domain.message import Kind
 from dispatcher.domain.person_names import is_same_name
-from dispatcher.domain.spelling import did_you_mean
+from dispatcher.domain.principal import is_same_principal
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.campaigns import lifecycle, template_approvals
 from dispatcher.ledger.campaigns.template_approvals import Approval, FirstApproval, NewApproval
 from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.identity import users
 from dispatcher.ledger.maintenance import policies
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
@@ -108,9 +109,13 @@ def set_approval(
     if approved:
         with lend(services.pool) as connection:
             policies.require_in_force(connection, services.policy.digest)
+    if not approved and digest is None and name not in services.catalog:
+        digest = _only_approved(services, name)
     version = _former_version(services, name, digest) or template_version(services, name)
     actor, comment = actor.strip(), comment.strip()
-    if errors := list(approval_obstacles(version, approved, actor, digest)):
+    with lend(services.pool) as connection:
+        names = users.names_of(connection, actor)
+    if errors := list(approval_obstacles(version, approved, actor, digest, names)):
         raise BadInput(*errors)
     template, first = version.template, version.first
     if version.approval is not None and version.approval.approved is approved and not (first and not approved):
@@ -134,7 +139,7 @@ def blocking_findings(policy: Policy, template: Template) -> Iterator[InputError
 def _record(services: Services, version: TemplateVersion, approved: bool, actor: str, comment: str) -> TemplateVersion:
     """Record an approval or a withdrawal, with all that follows from it."""
     template, first, name, now = version.template, version.first, version.template.name, services.clock()
-    if approved and needs_two(template, services.policy) and (first is None or is_same_name(first.actor, actor)):
+    if approved and needs_two(template, services.policy) and (first is None or is_same_principal(first.actor, actor)):
         first = first or FirstApproval(name, template.digest, actor, comment, now)
         with lend(services.pool) as connection, connection.transaction():
             store_sources(connection, [template])
@@ -177,6 +182,16 @@ def expire_approvals(services: Services) -> int:
     return len(due)
 
 
+def _only_approved(services: Services, name: str) -> str | None:
+    """The digest of the approved version of a template that the folder does not have, or has with faults; None if there is none."""
+    with lend(services.pool) as connection:
+        digests = sorted(template_approvals.in_force(connection, [name]))
+    if len(digests) > 1:
+        shown = ", ".join(digest[:DIGEST_SHOWN] for digest in digests)
+        raise BadInput(InputError("approval", 0, "digest", f"{name} has {len(digests)} approved versions: name one of {shown}"))
+    return digests[0] if digests else None
+
+
 def _former_version(services: Services, name: str, digest: str | None) -> TemplateVersion | None:
     """The version of this digest, or of this beginning of one, if it was approved before and is not the folder's present one."""
     if digest is None or len(digest) < DIGEST_SHOWN:
@@ -207,8 +222,10 @@ def approve_waiting(services: Services, actor: str) -> list[TemplateVersion]:
     return [template_version(services, template.name) for template in waiting]
 
 
-def approval_obstacles(present: TemplateVersion, approved: bool, actor: str, digest: str | None) -> list[InputError]:
-    """What stands against this approval or withdrawal."""
+def approval_obstacles(
+    present: TemplateVersion, approved: bool, actor: str, digest: str | None, names: Collection[str] = ()
+) -> list[InputError]:
+    """What stands against this approval or withdrawal. `names` are those of the actor: a template names its author in words."""
     template, errors = present.template, []
     if template.info.kind is Kind.SERVICE:
         errors.append(InputError("approval", 0, "template", f"{template.name} is a service message: it needs no approval"))
@@ -217,7 +234,7 @@ def approval_obstacles(present: TemplateVersion, approved: bool, actor: str, dig
     if digest is not None and not (len(digest) >= DIGEST_SHOWN and template.digest.startswith(digest)):
         message = f"{template.name} is now {template.digest[:DIGEST_SHOWN]}; look at it again"
         errors.append(InputError("approval", 0, "digest", message))
-    if approved and template.author and is_same_name(actor, template.author):
+    if approved and template.author and any(is_same_name(each, template.author) for each in (actor, *names)):
         errors.append(
             InputError("approval", 0, "actor", f"{template.author} wrote {template.name}: somebody else has to approve it")
         )
@@ -239,7 +256,7 @@ def approval_errors(connection: Connection, policy: Policy, templates: Collectio
         return []
     waiting = unapproved(templates, policy, template_approvals.in_force(connection, [each.name for each in templates]))
     return [
-        InputError("approval", 0, "template", f"{not_approved_text(each)}: `dispatcher templates approve {each.name} --actor NAME`")
+        InputError("approval", 0, "template", f"{not_approved_text(each)}: `dispatcher templates approve {each.name}`")
         for each in waiting
     ]
 
@@ -265,7 +282,7 @@ def _version(template: Template, policy: Policy, approval: Approval | None, firs
 
 
 def known_template(catalog: Catalog, name: str) -> Template:
-    """The template of this name. Raises `BadInput` with the nearest one."""
+    """The template of this name. Raises `BadInput` with its fault, or the nearest name."""
     if name not in catalog:
-        raise BadInput(InputError("templates", 0, "name", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
+        raise BadInput(InputError("templates", 0, "name", catalog.reason(name)))
     return catalog[name]

@@ -10,8 +10,11 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, JsonLines, account, err, fail, out, print_json, print_json_line, rows
+from dispatcher.cli.identity import open_for
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, JsonLines, err, fail, out, print_json, print_json_line, rows
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.domain.principal import Right
 from dispatcher.embedded import EngineError
 from dispatcher.maintenance import alerting
 from dispatcher.maintenance.alerting import LOOK_SECONDS, Notice, StandingAlert, Watch
@@ -104,7 +107,8 @@ def list_alerts(
 @app.command()
 def acknowledge(number: Annotated[int, typer.Argument(help="The number of an open alert.")], as_json: Json = False) -> None:
     """Say that you take care of an open alert: no more reminders. It ends by itself."""
-    if not alerting.acknowledge(bootstrap.services(), number, account()):
+    services, who = open_for(Right.OPERATE, act=AuditNote(AuditAction.ACKNOWLEDGE, "alert", str(number)))
+    if not alerting.acknowledge(services, number, who):
         fail(f"there is no open alert {number} that nobody takes care of", REFUSED)
     if as_json:
         print_json({"number": number, "acknowledged": True})

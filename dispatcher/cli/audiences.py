@@ -9,7 +9,7 @@ import typer
 
 from dispatcher.campaigns import audience_uploads
 from dispatcher.campaigns.audience_uploads import Upload, UploadConflict, UploadRange, UploadTooLarge
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, print_json, rows
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, print_json, rows, show_left_out
 from dispatcher.intake.audience_uploads import suffix_of
 from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers.audiences import upload_view
@@ -22,7 +22,7 @@ PIECE_BYTES = 1024 * 1024
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the uploads, complete or not."""
-    views = [upload_view(upload) for upload in audience_uploads.every(bootstrap.services())]
+    views = [upload_view(upload) for upload in audience_uploads.every(bootstrap.services(on_faults=show_left_out))]
     if as_json:
         print_json(views)
     elif not views:
@@ -47,7 +47,9 @@ def upload(
     try:
         with file.open("rb") as source:
             whole = UploadRange(0, file.stat().st_size)
-            writer = audience_uploads.open_upload(bootstrap.services(), Upload(name, suffix, file.suffix == ".gz"), whole)
+            writer = audience_uploads.open_upload(
+                bootstrap.services(on_faults=show_left_out), Upload(name, suffix, file.suffix == ".gz"), whole
+            )
             try:
                 while data := source.read(PIECE_BYTES):
                     writer.write(data)
@@ -65,7 +67,9 @@ def upload(
 def delete(upload_id: Annotated[str, typer.Argument(metavar="ID", help="The upload's id.")], as_json: Json = False) -> None:
     """Delete an upload, complete or not, unless a campaign is loading from it."""
     try:
-        deleted = audience_uploads.is_id(upload_id) and audience_uploads.delete(bootstrap.services(), upload_id)
+        deleted = audience_uploads.is_id(upload_id) and audience_uploads.delete(
+            bootstrap.services(on_faults=show_left_out), upload_id
+        )
     except UploadConflict as error:
         fail(f"upload {upload_id}: {error}", REFUSED)
     if not deleted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -10,16 +11,20 @@ from typing import Annotated, Any, NoReturn
 import click
 import typer
 
-from dispatcher.campaigns import actions, dry_run, editing, overview, row_addition, submission
+from dispatcher.campaigns import actions, audience_fetch, dry_run, editing, overview, row_addition, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.overview import CampaignFilter, CampaignStatus
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
+from dispatcher.cli import schedules
 from dispatcher.cli.broker import start_due
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, account, err, fail, out, pairs, print_json, progress, rows
+from dispatcher.cli.identity import acting, noted, viewer
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows, show_left_out
+from dispatcher.domain.audit import AuditAction, AuditNote, AuditOutcome
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import State
+from dispatcher.domain.principal import Right
 from dispatcher.intake.audience import read_audience
 from dispatcher.intake.campaign import CampaignRequest, check_campaign, read_request
 from dispatcher.intake.campaign_edit import parse_edit
@@ -28,6 +33,7 @@ from dispatcher.runtime.services import Services
 from dispatcher.web.serializers.campaigns import campaign_line, campaign_view, dry_run_view
 
 app = typer.Typer(help="Submit, watch and stop campaigns.", no_args_is_help=True)
+app.add_typer(schedules.app, name="schedule")
 
 CampaignId = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
 ENDED = (CampaignState.FINISHED, CampaignState.CANCELLED)
@@ -45,15 +51,18 @@ def submit(
     ] = False,
     as_of: Annotated[datetime | None, typer.Option(help="With --dry-run: as at that past moment (UTC).")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the campaign has finished.")] = False,
-    by: Annotated[str, typer.Option(help="Who submits it. Somebody else has to release a large campaign.")] = "",
     as_json: Json = False,
 ) -> None:
     """Submit a campaign with its audience. Running workers start on it at once."""
-    services = bootstrap.services()
-    parsed = read_request(file, audience, services.policy.files, services.audiences)
+    services = bootstrap.services(on_faults=show_left_out)
+    me = viewer(services).id
+    sources = audience_fetch.sources(services, me, me)
+    parsed = read_request(file, audience, services.policy.files, sources)
     if dry_run_only:
         _dry_run(services, parsed, as_of, as_json)
         return
+    who = acting(services, Right.CAMPAIGNS, parsed.form.entity)
+    noted(services, AuditNote(AuditAction.SUBMIT, "campaign", parsed.id, entity=parsed.form.entity))
     if as_of:
         fail("--as-of needs --dry-run: a real campaign is sent now", BAD_INPUT)
     with progress("loading audience", None) as (bar, task):
@@ -61,13 +70,12 @@ def submit(
         def show(done: int) -> None:
             bar.update(task, completed=done)
 
-        result = submission.accept(services, parsed, show, by or account())
+        result = submission.accept(services, parsed, show, who)
         while result.status is SubmitStatus.LOADING:  # by another process: go on where it ends, or take its result
             show(result.audience)
             services.sleep(POLL_SECONDS)
-            result = submission.accept(
-                services, read_request(file, audience, services.policy.files, services.audiences), show, by or account()
-            )
+            parsed = read_request(file, audience, services.policy.files, sources)
+            result = submission.accept(services, parsed, show, who)
     if result.status is SubmitStatus.CONFLICT:
         fail(f"{file}: id: campaign {parsed.id!r} was submitted before with other content; give this one another id", BAD_INPUT)
     start_due(services)
@@ -84,14 +92,18 @@ def dry_run_(
     as_json: Json = False,
 ) -> None:
     """Decide and render every message of a campaign, and show the counts; send and keep nothing."""
-    services = bootstrap.services()
-    _dry_run(services, read_request(file, audience, services.policy.files, services.audiences), as_of, as_json)
+    services = bootstrap.services(on_faults=show_left_out)
+    sources = audience_fetch.sources(services, viewer(services).id)
+    _dry_run(services, read_request(file, audience, services.policy.files, sources), as_of, as_json)
 
 
 def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | None, as_json: bool) -> None:
     moment = as_of.replace(tzinfo=UTC) if as_of else None
-    checked = check_campaign(request, submission.validation_context(services, moment))
-    _show_dry_run(dry_run_view(request.id, dry_run.dry_run(services, checked, moment)), as_json)
+    try:
+        checked = check_campaign(request, submission.validation_context(services, moment))
+        _show_dry_run(dry_run_view(request.id, dry_run.dry_run(services, checked, moment)), as_json)
+    finally:
+        audience_fetch.discard(services, request)
 
 
 def wait_for(services: Services, campaign_id: str) -> None:
@@ -106,7 +118,7 @@ def wait_for(services: Services, campaign_id: str) -> None:
             if campaign.state in ENDED:
                 return
             if campaign.state is CampaignState.AWAITING_RELEASE:
-                err.print(f"somebody else has to release it: dispatcher campaign release {campaign_id} --by NAME", markup=False)
+                err.print(f"somebody else has to release it: dispatcher campaign release {campaign_id}", markup=False)
                 return
             idle_seconds, last = (idle_seconds + POLL_SECONDS, last) if decided == last else (0.0, decided)
             if idle_seconds == PATIENCE_SECONDS:
@@ -116,6 +128,10 @@ def wait_for(services: Services, campaign_id: str) -> None:
 
 def _status(services: Services, campaign_id: str) -> CampaignStatus:
     return overview.status(services, campaign_id) or _unknown(campaign_id)
+
+
+def _entity(services: Services, campaign_id: str) -> str:
+    return (overview.find(services, campaign_id) or _unknown(campaign_id)).spec.entity
 
 
 def _unknown(campaign_id: str) -> NoReturn:
@@ -155,7 +171,7 @@ def list_(
 ) -> None:
     """List the newest campaigns."""
     wanted = CampaignFilter(tuple(tags or ()), cost_centre)
-    lines = [campaign_line(campaign) for campaign in overview.newest(bootstrap.services(), limit, wanted)]
+    lines = [campaign_line(campaign) for campaign in overview.newest(bootstrap.services(on_faults=show_left_out), limit, wanted)]
     if as_json:
         print_json(lines)
     elif not lines:
@@ -168,7 +184,7 @@ def list_(
 @app.command()
 def show(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Show a campaign's balance: the states of its recipients, and the reasons."""
-    _show(bootstrap.services(), campaign_id, as_json)
+    _show(bootstrap.services(on_faults=show_left_out), campaign_id, as_json)
 
 
 def _show(services: Services, campaign_id: str, as_json: bool) -> None:
@@ -222,11 +238,16 @@ def _by_variant(variants: dict[str, dict[str, int]]) -> Iterator[tuple[str, str,
             yield name, state, count, f"{count / total:.1%}"
 
 
-def _act(campaign_id: str, action: CampaignAction, actor: str, as_json: bool) -> None:
+def _act(campaign_id: str, action: CampaignAction, as_json: bool) -> None:
     """Apply an action. A campaign that is in the wanted state already needs no change, and the command succeeds."""
-    services = bootstrap.services()
-    result = actions.apply(services, campaign_id, action, actor) or _unknown(campaign_id)
+    services = bootstrap.services(on_faults=show_left_out)
+    right = Right.RELEASE if action is CampaignAction.RELEASE else Right.PAUSE
+    who = acting(services, right, _entity(services, campaign_id))
+    act = AuditNote(AuditAction(action.value), "campaign", campaign_id)
+    noted(services, act)
+    result = actions.apply(services, campaign_id, action, who) or _unknown(campaign_id)
     if result.refusal is not None:
+        noted(services, replace(act, outcome=AuditOutcome.REFUSED))
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
     if action in (CampaignAction.RESUME, CampaignAction.RELEASE):
         start_due(services)
@@ -234,29 +255,26 @@ def _act(campaign_id: str, action: CampaignAction, actor: str, as_json: bool) ->
 
 
 @app.command()
-def release(
-    campaign_id: CampaignId,
-    by: Annotated[str, typer.Option(help="Who releases it: somebody other than the submitter.")],
-    as_json: Json = False,
-) -> None:
-    """Let a campaign start that is large, or has many unreadable rows: the second person confirms it."""
-    _act(campaign_id, CampaignAction.RELEASE, by, as_json)
+def release(campaign_id: CampaignId, as_json: Json = False) -> None:
+    """Let a campaign start that is large, or has many unreadable rows: somebody other than the submitter confirms it."""
+    _act(campaign_id, CampaignAction.RELEASE, as_json)
 
 
 @app.command("add-rows")
 def add_rows(
     campaign_id: CampaignId,
     file: Annotated[Path, typer.Argument(help="The mended rows: a .jsonl, .csv or .xlsx file.")],
-    by: Annotated[str, typer.Option(help="Who adds them: the submitter.")] = "",
     as_json: Json = False,
 ) -> None:
     """Add rows to a campaign that waits for its release, such as those that could not be read before.
 
     A recipient whom the campaign has already gets no second message.
     """
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     source = RowSource(read_audience(file, services.policy.files), str(file))
-    result = row_addition.add_rows(services, campaign_id, source, by or account()) or _unknown(campaign_id)
+    who = acting(services, Right.CAMPAIGNS, _entity(services, campaign_id))
+    noted(services, AuditNote(AuditAction.ADD_ROWS, "campaign", campaign_id))
+    result = row_addition.add_rows(services, campaign_id, source, who) or _unknown(campaign_id)
     if result.refusal is not None:
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
     if not as_json:
@@ -274,15 +292,16 @@ def edit(
     expires_at: Annotated[str | None, typer.Option(help="When it expires, with its zone; `none`: never.")] = None,
     priority: Annotated[str | None, typer.Option(help="0 (first) to 9 (last).")] = None,
     if_version: Annotated[int | None, typer.Option(help="Only if it has this version: nobody edited it since.")] = None,
-    by: Annotated[str, typer.Option(help="Who edits it. A change of time, rate or expiry voids a release.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Change options of a campaign that is scheduled, awaiting release or paused."""
+    """Change options of a campaign that is scheduled, awaiting release or paused. Another time, rate or expiry voids a release."""
     given = {"send_at": send_at, "rate_per_second": rate_per_second, "expires_at": expires_at, "priority": priority}
     changes = parse_edit({name: None if text == "none" else text for name, text in given.items() if text is not None})
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
+    who = acting(services, Right.CAMPAIGNS, _entity(services, campaign_id))
+    noted(services, AuditNote(AuditAction.CHANGE, "campaign", campaign_id, detail={"fields": sorted(changes)}))
     try:
-        result = editing.edit(services, campaign_id, changes, by or account(), if_version) or _unknown(campaign_id)
+        result = editing.edit(services, campaign_id, changes, who, if_version) or _unknown(campaign_id)
     except VersionConflict as error:
         fail(f"campaign {campaign_id}: {error}", REFUSED)
     if result.refusal is not None:
@@ -293,19 +312,19 @@ def edit(
 @app.command()
 def pause(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Send nothing more of the campaign until it is resumed."""
-    _act(campaign_id, CampaignAction.PAUSE, account(), as_json)
+    _act(campaign_id, CampaignAction.PAUSE, as_json)
 
 
 @app.command()
 def resume(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Continue a paused campaign."""
-    _act(campaign_id, CampaignAction.RESUME, account(), as_json)
+    _act(campaign_id, CampaignAction.RESUME, as_json)
 
 
 @app.command()
 def cancel(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Stop a campaign finally: messages that are not sent yet become `cancelled`."""
-    _act(campaign_id, CampaignAction.CANCEL, account(), as_json)
+    _act(campaign_id, CampaignAction.CANCEL, as_json)
 
 
 @app.command()
@@ -315,7 +334,7 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON array with an object per message, not CSV.")] = False,
 ) -> None:
     """Write one CSV line per message: line, recipient, message id, channel, state, reason. No addresses, no contents."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     campaign = overview.find(services, campaign_id) or _unknown(campaign_id)
     with click.open_file(str(file or "-"), "wb") as target:
         (overview.export_json if as_json else overview.export_csv)(services, campaign, target.write)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli.output import AlwaysJson, print_json
+from dispatcher.cli.output import AlwaysJson, print_json, show_left_out
 from dispatcher.cli.preferences import history_view
 from dispatcher.cli.recipients import RecipientId
 from dispatcher.consent import preferences
@@ -38,7 +38,7 @@ def export(
     _as_json: AlwaysJson = True,
 ) -> None:
     """Print every recorded choice of a person as one JSON document."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     if form is ConsentFormat.DPV:
         print_json(export_person(services, recipient_id))
     else:

@@ -126,7 +126,7 @@ def _locked(home: Path) -> Iterator[None]:
 def _prepare_environment(home: Path, recipients: int) -> None:
     """Set the environment: sandbox providers even where real credentials are set, and no quiet hours, because it may be night."""
     prefixes = (prefix for plugin in plugins().values() for prefix in plugin.variable_prefixes)
-    real = (*prefixes, "DISPATCHER_PROVIDER_", "DISPATCHER_FAILOVER_", "DISPATCHER_API_KEYS")
+    real = (*prefixes, "DISPATCHER_PROVIDER_", "DISPATCHER_FAILOVER_", "DISPATCHER_API_KEY")
     for name in [name for name in os.environ if name.startswith(real)]:
         del os.environ[name]
     policy = home / "policy.toml"
@@ -288,7 +288,9 @@ def _keep_running(program: RunningStack) -> None:
     out.print("\nRunning. Ctrl-C stops it.")
     for name, url in {
         "console": f"{urls.web}/console",
-        "  key for it": program.key,
+        "  sign in as": "local",
+        "  password": program.password,
+        "  API key": program.key,
         "sandbox inbox": urls.sandbox,
         "preference centre": f"{urls.web}/p/{preferences}",
         "one-click unsubscribe": f"{urls.web}/u/{unsubscribe}",

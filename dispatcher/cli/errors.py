@@ -12,8 +12,10 @@ from dispatcher.devserver.supervisor import ProcessError
 from dispatcher.domain.errors import (
     EndpointConflict,
     LedgerUnavailable,
+    NotAllowed,
     PolicyNotInForce,
     ScheduleConflict,
+    SignInNeeded,
     UnknownEndpoint,
     UnknownRecipient,
     UnknownSchedule,
@@ -21,6 +23,7 @@ from dispatcher.domain.errors import (
 from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.embedded import EngineError
+from dispatcher.identity.users import SIGN_IN
 from dispatcher.intake.errors import BadInput, InputError, as_data
 from dispatcher.policy import InvalidPolicy
 from dispatcher.runtime.settings import InvalidSettings
@@ -29,6 +32,8 @@ from dispatcher.runtime.settings import InvalidSettings
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code. A traceback means an error in our code, never in the user's input."""
     as_json = "--json" in arguments
+    if fault := _removed_option(arguments):
+        return _report(as_json, BAD_INPUT, [fault])
     try:
         app(list(arguments), standalone_mode=True)
     except SystemExit as ended:
@@ -43,11 +48,19 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         return _report(as_json, BAD_INPUT, [str(error)])
     except (UnknownRecipient, UnknownEndpoint, EndpointConflict, UnknownSchedule, ScheduleConflict) as error:
         return _report(as_json, REFUSED, [str(error)])
-    except (EngineError, ProcessError, LedgerUnavailable, PolicyNotInForce) as error:
+    except (NotAllowed, SignInNeeded, EngineError, ProcessError, LedgerUnavailable, PolicyNotInForce) as error:
         return _report(as_json, REFUSED, [str(error)])
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _removed_option(arguments: Sequence[str]) -> str | None:
+    """What to do instead of naming oneself, as in former versions. `preferences set` still says for whom a choice is recorded."""
+    named = [each for each in (text.partition("=")[0] for text in arguments) if each in ("--actor", "--by")]
+    if not named or (named[0] == "--actor" and tuple(arguments[:2]) == ("preferences", "set")):
+        return None
+    return f"{named[0]} is gone: a command acts as who is signed in; {SIGN_IN}"
 
 
 def _report(as_json: bool, code: int, lines: Sequence[str], faults: Sequence[InputError] = ()) -> int:

@@ -9,7 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, JsonLines, err, fail, out, plural, print_json, print_json_line, rows
+from dispatcher.cli.output import (
+    BAD_INPUT,
+    REFUSED,
+    Json,
+    JsonLines,
+    err,
+    fail,
+    out,
+    plural,
+    print_json,
+    print_json_line,
+    rows,
+    show_left_out,
+)
 from dispatcher.events import event_files, event_sinks, feed
 from dispatcher.events.event_sinks import SinkId
 from dispatcher.events.feed import CursorGone, FeedPage
@@ -39,7 +52,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List events, oldest first; without --after, from the oldest that is kept."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     start = feed.oldest(services) - 1 if after is None else after
     page = _page(start, limit, types)
     if as_json:
@@ -55,7 +68,7 @@ def list_(
 @app.command()
 def tail(after: After = None, types: Types = None, as_json: JsonLines = False) -> None:
     """Print events as they are published, until Ctrl-C; without --after, only new ones."""
-    cursor = feed.newest(bootstrap.services()) if after is None else after
+    cursor = feed.newest(bootstrap.services(on_faults=show_left_out)) if after is None else after
     try:
         while True:
             page = _page(cursor, 1_000, types)
@@ -74,7 +87,7 @@ def tail(after: After = None, types: Types = None, as_json: JsonLines = False) -
 @app.command()
 def verify(after: After = None, as_json: Json = False) -> None:
     """Check that no event is missing or changed: numbers without a gap, and the chain of hashes."""
-    found = feed.verify(bootstrap.services(), after)
+    found = feed.verify(bootstrap.services(on_faults=show_left_out), after)
     if as_json:
         print_json({"events": found.events, "first": found.first, "last": found.last, "fault": found.fault})
     elif found.fault:
@@ -100,7 +113,7 @@ def _file_settings(services: Services) -> EventFileSettings:
 @files.command("write")
 def write_files(as_json: Json = False) -> None:
     """Write the files of all periods that are over, now. A worker does the same every minute."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     _file_settings(services)
     periods = event_files.write(services, seconds_max=inf)
     status = event_sinks.status(services, SinkId.FILES)
@@ -119,7 +132,7 @@ def write_files(as_json: Json = False) -> None:
 def list_files(as_json: Json = False) -> None:
     """List the periods that are complete, the oldest first."""
     try:
-        manifests = event_files.manifests(_file_settings(bootstrap.services()))
+        manifests = event_files.manifests(_file_settings(bootstrap.services(on_faults=show_left_out)))
     except StoreError as error:
         fail(f"the store failed: {error}", REFUSED)
     if as_json:
@@ -140,7 +153,7 @@ def verify_files(
     as_json: Json = False,
 ) -> None:
     """Check that no file is missing or changed, and that no event is missing between two periods."""
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     if period is not None and end_of(period) is None:
         fail(f"--period is {period!r}: it must be a day such as 2026-11-29, or an hour such as 2026-11-29T13", BAD_INPUT)
     try:
@@ -162,7 +175,7 @@ def verify_files(
 
 def _page(after: int, limit: int, types: list[str] | None) -> FeedPage:
     try:
-        return feed.read(bootstrap.services(), after, limit, feed.types_chosen(types or ()))
+        return feed.read(bootstrap.services(on_faults=show_left_out), after, limit, feed.types_chosen(types or ()))
     except CursorGone as error:
         fail(str(error), REFUSED)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
 
 from dispatcher.cli.broker import publish
-from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
+from dispatcher.cli.identity import open_for
+from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows, show_left_out
+from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.principal import Right
 from dispatcher.inbound import agent_reply, customer_replies
 from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers.times import moment
@@ -27,7 +29,7 @@ def list_(
     """List inbound messages that wait, with the ids of all who may have sent them. The policy limits how long texts are kept."""
     lines = [
         (each.id, each.received_at.isoformat(), moment(each.answer_until), each.channel.value, list(each.recipients), each.text)
-        for each in customer_replies.waiting(bootstrap.services(), limit)
+        for each in customer_replies.waiting(bootstrap.services(on_faults=show_left_out), limit)
     ]
     if as_json:
         print_json({"texts": [dict(zip(FIELDS, line, strict=True)) for line in lines]})
@@ -41,11 +43,11 @@ def list_(
 def answer(
     message_id: MessageIdArgument,
     text: Annotated[str, typer.Argument(help="The answer, in the person's language. It is sent as it is, and not stored.")],
-    actor: Annotated[str | None, typer.Option(help="Who answers. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
     """Answer a message and take it off the list. WhatsApp allows that within 24 hours of the person's own message."""
-    objection = agent_reply.answer(bootstrap.services(), message_id, text, actor or getpass.getuser())
+    services, who = open_for(Right.INBOUND, act=AuditNote(AuditAction.ANSWER, "inbound_message", message_id))
+    objection = agent_reply.answer(services, message_id, text, who)
     if objection is not None:
         fail(objection, REFUSED)
     if as_json:
@@ -60,11 +62,11 @@ def close(
     stop: Annotated[
         bool, typer.Option("--stop", help="It is an opt-out: apply it as a STOP, from the time when it came in.")
     ] = False,
-    actor: Annotated[str | None, typer.Option(help="Who read it. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
     """Take a message off the list once somebody has read it."""
-    if not customer_replies.close_unclear_message(bootstrap.services(), publish, message_id, actor or getpass.getuser(), stop):
+    services, who = open_for(Right.INBOUND, act=AuditNote(AuditAction.CLOSE, "inbound_message", message_id))
+    if not customer_replies.close_unclear_message(services, publish, message_id, who, stop):
         fail(f"no inbound message {message_id} is waiting", REFUSED)
     if as_json:
         print_json({"id": message_id, "closed": True, "stop": stop})

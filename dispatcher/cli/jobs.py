@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
 
 from dispatcher.campaigns import refused_jobs
-from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
+from dispatcher.cli.identity import open_for
+from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows, show_left_out
+from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.principal import Right
 from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers.refused_jobs import refused_job
 
@@ -24,7 +26,9 @@ def list_refused(
     as_json: Json = False,
 ) -> None:
     """List refused jobs, with what was wrong and how often each came. Their arguments are not kept: send the mended job again."""
-    documents = [refused_job(each) for each in refused_jobs.newest(bootstrap.services(), limit, only_open=not all_)]
+    documents = [
+        refused_job(each) for each in refused_jobs.newest(bootstrap.services(on_faults=show_left_out), limit, only_open=not all_)
+    ]
     if as_json:
         print_json({"jobs": documents})
     elif documents:
@@ -38,11 +42,11 @@ def list_refused(
 @app.command()
 def close(
     number: Annotated[int, typer.Argument(help="The number of the refused job.")],
-    actor: Annotated[str | None, typer.Option(help="Who closes it. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
     """Take a refused job off the list. One that is refused again comes back."""
-    if not refused_jobs.close(bootstrap.services(), number, actor or getpass.getuser()):
+    services, who = open_for(Right.OPERATE, act=AuditNote(AuditAction.CLOSE, "refused_job", str(number)))
+    if not refused_jobs.close(services, number, who):
         fail(f"there is no refused job {number}", REFUSED)
     if as_json:
         print_json({"number": number, "closed": True})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,12 +13,15 @@ import typer
 from channels.base import Channel
 from dispatcher.campaigns import submission, trigger_cancellation
 from dispatcher.cli.broker import publish_or_warn
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
+from dispatcher.cli.identity import noted, open_for
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows, show_left_out
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
 from dispatcher.delivery.messages import UNKNOWN_PROVIDER, Message, MessageFilter, UnresolvedFilter
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.principal import Right
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
@@ -63,7 +65,7 @@ def send(
         variables = json.loads(data)
     except json.JSONDecodeError as error:
         raise BadInput(InputError("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
-    services = bootstrap.services()
+    services, _ = open_for(Right.MESSAGES)
     job = {"key": key, "recipient": recipient, "template": template, "data": variables}
     place = submission.accept_trigger(services, job if send_at is None else {**job, "send_at": send_at})
     if submission.is_due(services, place):
@@ -95,7 +97,7 @@ def cancel(
     """Cancel a trigger that is not sent yet."""
     if (message_id is None) == (key is None):
         fail("name either a message id or --key", BAD_INPUT)
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     if key is not None:
         result = trigger_cancellation.cancel_by_key(services, key)
     else:
@@ -122,7 +124,7 @@ def list_(  # one option for each filter
     """List messages, newest first, without addresses and contents."""
     since, until = (at.replace(tzinfo=UTC) if at else None for at in (since, until))
     wanted = MessageFilter(recipient, campaign, state, channel, since, until)
-    page = message_page(messages.list_page(bootstrap.services(), wanted, cursor, limit))
+    page = message_page(messages.list_page(bootstrap.services(on_faults=show_left_out), wanted, cursor, limit))
     if as_json:
         print_json(page)
         return
@@ -153,7 +155,14 @@ def _show(message: Message, as_json: bool) -> None:
 @app.command()
 def show(message_id: MessageIdArgument, as_json: Json = False) -> None:
     """Show a message's state, and its provider's reports."""
-    _show(_find(bootstrap.services(), MessageId.parse(message_id)), as_json)
+    services = bootstrap.services(on_faults=show_left_out)
+    message = _find(services, MessageId.parse(message_id))
+    _note_look(services, message)
+    _show(message, as_json)
+
+
+def _note_look(services: Services, message: Message) -> None:
+    noted(services, AuditNote(AuditAction.LOOK, "message", str(message.ref), message.recipient_id, message.spec.entity))
 
 
 @app.command("explain")
@@ -167,7 +176,7 @@ def explain_(
     """Explain why a message was sent or not, in sentences for its recipient."""
     if language not in LANGUAGES:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
     found: Sequence[Message]
     if message_id:
         found = [_find(services, MessageId.parse(message_id))]
@@ -177,6 +186,8 @@ def explain_(
         fail("name a MESSAGE_ID, or --campaign and --recipient", BAD_INPUT)
     if not found:
         fail(f"campaign {campaign} has no message for recipient {recipient}", REFUSED)
+    for message in found:
+        _note_look(services, message)
     explanations = [explanation(services, message, language) for message in found]
     if as_json:
         print_json(explanations if len(explanations) > 1 else explanations[0])
@@ -214,7 +225,7 @@ def unresolved(
 ) -> None:
     """List unresolved messages, which may have been sent. `ask at` is the time of the next look-up, if any."""
     wanted = _filter(campaign, channel, provider, since, until)
-    views = [unresolved_view(each) for each in messages.list_unresolved(bootstrap.services(), wanted, limit)]
+    views = [unresolved_view(each) for each in messages.list_unresolved(bootstrap.services(on_faults=show_left_out), wanted, limit)]
     if as_json:
         print_json(views)
     elif not views:
@@ -243,7 +254,6 @@ def resolve(
     since: Since = None,
     until: Until = None,
     yes: Annotated[bool, typer.Option("--yes", help="Resolve all that match. Without it they are only counted.")] = False,
-    actor: Annotated[str | None, typer.Option(help="Who knows. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
     """Resolve an unresolved message by hand, where no look-up at the provider can.
@@ -253,7 +263,8 @@ def resolve(
     wanted = _filter(campaign, channel, provider, since, until)
     if (message_id is None) == wanted.is_empty:
         fail("name either a MESSAGE_ID, or a campaign, channel, provider or time", BAD_INPUT)
-    services, was_sent, who = bootstrap.services(), state is HandResolution.ACCEPTED, actor or getpass.getuser()
+    act = AuditNote(AuditAction.SETTLE, "message", message_id or "", detail={"campaign": campaign, "as": state.value})
+    (services, who), was_sent = open_for(Right.OPERATE, act=act), state is HandResolution.ACCEPTED
     if message_id is None:
         _resolve_all(services, wanted, was_sent, who if yes else None, as_json)
         return
@@ -296,7 +307,7 @@ def print_explanation(view: dict[str, Any]) -> None:
 @dead.command("list")
 def list_dead(campaign: Annotated[str | None, typer.Option()] = None, as_json: Json = False) -> None:
     """List dead messages, newest first."""
-    views = [dead_view(each) for each in messages.list_dead(bootstrap.services(), campaign, DEAD_SHOWN)]
+    views = [dead_view(each) for each in messages.list_dead(bootstrap.services(on_faults=show_left_out), campaign, DEAD_SHOWN)]
     if as_json:
         print_json(views)
     elif not views:
@@ -315,7 +326,9 @@ def replay(
     if not message_ids and not campaign:
         fail("name message ids, or --campaign", BAD_INPUT)
     parsed = [MessageId.parse(text) for text in message_ids or ()]
-    result = messages.replay(bootstrap.services(), parsed, campaign)
+    act = AuditNote(AuditAction.REPLAY, "message", " ".join(message_ids or ()), detail={"campaign": campaign})
+    services, _ = open_for(Right.OPERATE, act=act)
+    result = messages.replay(services, parsed, campaign)
     if as_json:
         print_json({"replayed": result.replayed, "refused": {str(ref): reason for ref, reason in result.refused.items()}})
         return

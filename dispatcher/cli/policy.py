@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-
 import typer
 
+from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import REFUSED, Json, out, pairs, print_json
+from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.principal import Right
 from dispatcher.maintenance import policy_in_force
 from dispatcher.runtime import bootstrap
 
@@ -32,7 +33,8 @@ def show(as_json: Json = False) -> None:
 @app.command()
 def adopt(as_json: Json = False) -> None:
     """Put the policy of this process in force. Workers with another one halt; workers that wait with this one begin."""
-    before, ours = bootstrap.adopt_policy(getpass.getuser())
+    _, who = open_for(Right.POLICY, act=AuditNote(AuditAction.ADOPT, "policy"))
+    before, ours = bootstrap.adopt_policy(who)
     if as_json:
         print_json({"in_force": ours, "before": before})
     elif before == ours:

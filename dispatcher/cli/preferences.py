@@ -10,18 +10,33 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.cli.broker import publish
-from dispatcher.cli.output import BAD_INPUT, Json, fail, out, print_json, rows
+from dispatcher.cli.identity import noted, open_for
+from dispatcher.cli.output import BAD_INPUT, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.cli.recipients import RecipientId
 from dispatcher.consent import preferences
 from dispatcher.consent.preferences import ConsentEvent, PreferenceChange
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.preferences import changes
+from dispatcher.domain.principal import Right
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
 
 app = typer.Typer(help="Show and record a customer's choices.", no_args_is_help=True)
 
-HISTORY = ("said_at", "recorded_at", "subject", "old_value", "new_value", "source", "actor", "wording", "evidence")
-CHOICE = ("subject", "value", "said_at", "source", "evidence")
+HISTORY = (
+    "said_at",
+    "recorded_at",
+    "subject",
+    "old_value",
+    "new_value",
+    "source",
+    "actor",
+    "wording",
+    "evidence",
+    "dated",
+    "contract_version",
+)
+CHOICE = ("subject", "value", "said_at", "source", "evidence", "dated", "contract_version")
 
 
 class Switch(StrEnum):
@@ -48,28 +63,42 @@ def show(
 ) -> None:
     """Show the choices in force now, or on record at a moment, each with its proof."""
     moment = _moment(as_of, "--as-of")
-    services = bootstrap.services()
+    services = bootstrap.services(on_faults=show_left_out)
+    noted(services, AuditNote(AuditAction.LOOK, "preferences", recipient_id, recipient=recipient_id))
     present = preferences.show(services, recipient_id)
     choices = preferences.as_of(services, recipient_id, moment) if moment else present.choices
     lines = [
-        (subject, choice.value, choice.at.isoformat(), choice.source, choice.event) for subject, choice in sorted(choices.items())
+        (subject, choice.value, choice.at.isoformat(), choice.source, choice.event, choice.dated, choice.contract_version)
+        for subject, choice in sorted(choices.items())
     ]
     if as_json:
         documents = [dict(zip(CHOICE, line, strict=True)) for line in lines]
         print_json({"id": recipient_id, "version": present.version, "choices": documents})
     else:
-        rows("", ("subject", "choice", "said at", "source", "evidence"), lines)
+        rows("", ("subject", "choice", "said at", "source", "evidence", "contract"), [_shown(line) for line in lines])
 
 
 @app.command()
 def history(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Show every recorded choice, oldest first: when it was made and recorded, where, by whom, on which text."""
-    events = preferences.history(bootstrap.services(), recipient_id)
+    services = bootstrap.services(on_faults=show_left_out)
+    noted(services, AuditNote(AuditAction.LOOK, "preferences", recipient_id, recipient=recipient_id))
+    events = preferences.history(services, recipient_id)
     if as_json:
         print_json(history_view(recipient_id, events))
     else:
-        lines = [tuple(_cell(getattr(event, name)) for name in HISTORY) for event in events]
-        rows("", [name.replace("_", " ") for name in HISTORY], lines)
+        names = [name for name in HISTORY if name != "dated"]
+        lines = [
+            tuple("unknown" if name == "said_at" and not event.dated else _cell(getattr(event, name)) for name in names)
+            for event in events
+        ]
+        rows("", [name.replace("_", " ") for name in names], lines)
+
+
+def _shown(line: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A line of `CHOICE` for people: no time where none is known."""
+    subject, value, said_at, source, evidence, dated, contract_version = line
+    return subject, value, said_at if dated else "unknown", source, evidence, contract_version
 
 
 def history_view(recipient_id: str, events: Sequence[ConsentEvent]) -> dict[str, Any]:
@@ -85,14 +114,15 @@ def _cell(value: object) -> object:
 def set_(
     recipient_id: RecipientId,
     source: Annotated[ChoiceSource, typer.Option(help="Where the customer made the choice.")],
-    actor: Annotated[str, typer.Option(help="Who recorded it.")],
     offer: Annotated[list[str] | None, typer.Option(metavar="TYPE=tailored|standard|none")] = None,
     email: Annotated[Switch | None, typer.Option()] = None,
     push: Annotated[Switch | None, typer.Option()] = None,
     sms_whatsapp: Annotated[Switch | None, typer.Option()] = None,
     object_marketing: Annotated[Switch | None, typer.Option()] = None,
     wording: Annotated[str, typer.Option(help="Version of the text that the customer saw.")] = "",
+    contract_version: Annotated[str, typer.Option(help="Version of the contract that a tailored choice accepts.")] = "",
     at: Annotated[str | None, typer.Option(help="When it was said, such as 2026-11-23T09:00:00+01:00. Default: now.")] = None,
+    actor: Annotated[str, typer.Option(help="For whom it is recorded, such as a desk. Default: you.")] = "",
     as_json: Json = False,
 ) -> None:
     """Record a choice. Accepting tailored switches on every channel that is not set here."""
@@ -104,8 +134,13 @@ def set_(
     )
     if not requested:
         fail("nothing to record: give --offer, --email, --push, --sms-whatsapp or --object-marketing", BAD_INPUT)
-    change = PreferenceChange(recipient_id, requested, source, actor, wording, said_at=_moment(at, "--at"))
-    recorded = preferences.record(bootstrap.services(), publish, change)
+    services, who = open_for(
+        Right.PREFERENCES, act=AuditNote(AuditAction.CHANGE, "preferences", recipient_id, recipient=recipient_id)
+    )
+    change = PreferenceChange(
+        recipient_id, requested, source, actor or who, wording, said_at=_moment(at, "--at"), contract_version=contract_version
+    )
+    recorded = preferences.record(services, publish, change)
     events = [{"subject": event.subject, "value": event.new_value, "evidence": event.evidence} for event in recorded.events]
     superseded = [{"subject": each.subject, "value": each.value} for each in recorded.superseded]
     if as_json:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dispatcher.cli.output import REFUSED, AlwaysJson, Json, err, out, pairs, print_json, progress
+from dispatcher.cli.identity import noted, open_for
+from dispatcher.cli.output import REFUSED, AlwaysJson, Json, err, out, pairs, print_json, progress, show_left_out
 from dispatcher.consent import erasure, recipients
+from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.principal import Right
 from dispatcher.runtime import bootstrap
 
 app = typer.Typer(help="Import, show, export and erase recipients.", no_args_is_help=True)
@@ -25,10 +27,9 @@ def import_(
 ) -> None:
     """Import recipients: add new ones, update known ones, report bad rows and leave them out, but for their opt-outs."""
     reject_path = rejects or file.with_name(file.name + ".rejected.jsonl")
+    services, who = open_for(Right.RECIPIENTS, act=AuditNote(AuditAction.IMPORT, "recipients"))
     with progress("importing", None) as (bar, task):
-        imported = recipients.import_recipients(
-            bootstrap.services(), file, reject_path, getpass.getuser(), lambda done: bar.update(task, completed=done)
-        )
+        imported = recipients.import_recipients(services, file, reject_path, who, lambda done: bar.update(task, completed=done))
     counts = {"new": imported.new, "changed": imported.changed, "unchanged": imported.unchanged, "rejected": imported.rejected}
     counts |= {"rejected_with_opt_outs_recorded": imported.opt_outs} if imported.opt_outs or as_json else {}
     errors = [{"line": line, "field": field, "message": reason} for line, field, reason in imported.faults]
@@ -48,7 +49,9 @@ def import_(
 @app.command()
 def show(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Show everything on record about one person."""
-    record = recipients.show(bootstrap.services(), recipient_id)
+    services = bootstrap.services(on_faults=show_left_out)
+    noted(services, AuditNote(AuditAction.LOOK, "recipient", recipient_id, recipient=recipient_id))
+    record = recipients.show(services, recipient_id)
     if as_json:
         print_json(record)
     else:
@@ -58,13 +61,16 @@ def show(recipient_id: RecipientId, as_json: Json = False) -> None:
 @app.command()
 def export(recipient_id: RecipientId, _as_json: AlwaysJson = True) -> None:
     """Print everything on record about a person, with history and messages, as JSON."""
-    print_json(recipients.export(bootstrap.services(), recipient_id))
+    services = bootstrap.services(on_faults=show_left_out)
+    noted(services, AuditNote(AuditAction.EXPORT, "recipient", recipient_id, recipient=recipient_id))
+    print_json(recipients.export(services, recipient_id))
 
 
 @app.command()
 def erase(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Delete a person's addresses, profile and contents. Decisions without content, and suppressions, stay."""
-    erased = erasure.erase(bootstrap.services(), recipient_id, getpass.getuser())
+    services, who = open_for(Right.ERASE, act=AuditNote(AuditAction.ERASE, "recipient", recipient_id, recipient=recipient_id))
+    erased = erasure.erase(services, recipient_id, who)
     if as_json:
         print_json({"id": recipient_id, "erased": erased})
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from channels.base import Channel
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, plural, print_json, progress, rows
+from dispatcher.cli.identity import open_for
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, plural, print_json, progress, rows, show_left_out
 from dispatcher.consent import suppressions
 from dispatcher.consent.suppressions import SuppressionFilter, SuppressionRecord, SuppressionRequest
+from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.principal import Right
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
 
@@ -31,7 +33,8 @@ COLUMNS = ("no", "channel", "hash", "reason", "source", "since", "lifted_at", "l
 def import_(
     file: Annotated[Path, typer.Argument(help="A .csv, .xlsx or .jsonl file of addresses, or of hashes from an export.")],
     list_format: Annotated[
-        str | None, typer.Option("--format", help="The format of the file, such as sendgrid-bounces. Default: by its columns.")
+        str | None,
+        typer.Option("--format", help="The format of the file, such as sendgrid-bounces. Needed where its columns fit several."),
     ] = None,
     reason: Annotated[str | None, typer.Option(help="The reason of rows that give none.")] = None,
     source: Annotated[str | None, typer.Option(help="The source of rows that give none.")] = None,
@@ -41,14 +44,17 @@ def import_(
 ) -> None:
     """Suppress the addresses of a list, refuse what waits for them, and record opt-outs of known people. Stores hashes only."""
     reject_path = rejects or file.with_name(file.name + ".rejected.jsonl")
-    request = SuppressionRequest(file, getpass.getuser(), None if dry_run else reject_path, list_format, reason, source, dry_run)
+    services, who = open_for(Right.SUPPRESSIONS, act=AuditNote(AuditAction.IMPORT, "suppressions"))
+    request = SuppressionRequest(file, who, None if dry_run else reject_path, list_format, reason, source, dry_run)
     with progress("importing", None) as (bar, task):
-        imported = suppressions.import_list(bootstrap.services(), request, lambda done: bar.update(task, completed=done))
+        imported = suppressions.import_list(services, request, lambda done: bar.update(task, completed=done))
     document = suppressions.import_view(imported, dry_run)
     if as_json:
         print_json(document)
     else:
-        pairs("would be done" if dry_run else "", {name: value for name, value in document.items() if type(value) is int})
+        reasons = {f"reason {reason}": count for reason, count in document["reasons"].items()}
+        counts = {name: value for name, value in document.items() if type(value) is int}
+        pairs("would be done" if dry_run else "", {"format": document["format"], **reasons, **counts})
         for problem in document["faults"]:
             err.print(f"{file}:{problem['line']}: {problem['field']}: {problem['message']}".replace(": : ", ": "), markup=False)
         if imported.rejects:
@@ -70,7 +76,7 @@ def list_(
 ) -> None:
     """List suppressions by number. An address is shown as its keyed hash."""
     wanted = SuppressionFilter(channel, reason, source, _moment(since), lifted)
-    _print(suppressions.page(bootstrap.services(), wanted, after, limit), as_json)
+    _print(suppressions.page(bootstrap.services(on_faults=show_left_out), wanted, after, limit), as_json)
 
 
 @app.command()
@@ -80,7 +86,8 @@ def search(
 ) -> None:
     """Show the suppressions of an address, lifted ones too. The ledger records who looked, and not the address."""
     text = sys.stdin.readline() if address is None else address
-    _print(suppressions.find(bootstrap.services(), text, getpass.getuser()), as_json)
+    services, who = open_for(Right.SUPPRESSIONS, act=AuditNote(AuditAction.SEARCH, "suppressions"))
+    _print(suppressions.find(services, text, who), as_json)
 
 
 @app.command()
@@ -90,7 +97,8 @@ def lift(
     as_json: Json = False,
 ) -> None:
     """Lift one suppression. It permits nothing by itself: the person's own opt-out stays in force."""
-    record = suppressions.lift(bootstrap.services(), number, getpass.getuser(), reason)
+    services, who = open_for(Right.SUPPRESSIONS, act=AuditNote(AuditAction.LIFT, "suppression", str(number), reason=reason))
+    record = suppressions.lift(services, number, who, reason)
     if record is None:
         fail(f"there is no suppression {number}", REFUSED)
     _print([record], as_json)
@@ -108,7 +116,9 @@ def export(
     """Write suppressions in force as CSV: hashes, reasons and dates, never addresses. `import` reads it."""
     if file is None and as_json:
         fail("with --json, name a file for the export", BAD_INPUT)
-    lines = suppressions.export_csv(bootstrap.services(), SuppressionFilter(channel, reason, source, _moment(since)))
+    lines = suppressions.export_csv(
+        bootstrap.services(on_faults=show_left_out), SuppressionFilter(channel, reason, source, _moment(since))
+    )
     if file is None:
         sys.stdout.writelines(lines)
         return

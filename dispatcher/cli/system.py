@@ -58,6 +58,8 @@ def up(
     ):
         started = {
             "console": f"{program.urls.web}/console",
+            "user": "local" if program.password else None,
+            "password": program.password,
             "key": program.key,
             "sandbox": program.urls.sandbox,
             "flower": program.urls.flower,
@@ -78,7 +80,9 @@ def up(
 
 STARTED_LABELS = {
     "console": "API, webhooks, console",
-    "key": "key for both",
+    "user": "sign in as",
+    "password": "password",
+    "key": "API key",
     "sandbox": "sandbox inbox",
     "flower": "Flower",
     "logs": "logs",

@@ -30,7 +30,7 @@ def new(
     as_json: Json = False,
 ) -> None:
     """Write a new template: all languages and channels of another one, with a mark at each text that is to be written."""
-    folder = into or bootstrap.settings().templates
+    folder = into or bootstrap.file_settings().templates
     written = write_skeleton(folder, NewTemplate(name, source or SOURCES[kind], author, entity), kind)
     if as_json:
         print_json({"template": name, "folder": str(written.folder), "files": list(written.files), "to_write": written.to_write})

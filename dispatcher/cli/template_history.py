@@ -54,7 +54,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Show what readers see differently in two versions, word by word, for each language, channel and mode."""
-    found = compare(bootstrap.services(), name, old, new)
+    found = compare(bootstrap.services(on_faults=show_left_out), name, old, new)
     if as_json:
         print_json([text_diff_view(each) for each in found])
         return
@@ -92,7 +92,7 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Put a former version's files back into the folder of templates. Campaigns that are accepted from then on use it."""
-    restored = put_back(bootstrap.services(), name, digest, bootstrap.settings().templates)
+    restored = put_back(bootstrap.services(on_faults=show_left_out), name, digest, bootstrap.settings().templates)
     version = restored.version
     if as_json:
         print_json({**template_view(version), "is_exact": restored.is_exact, "files": list(restored.files)})

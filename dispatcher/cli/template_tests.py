@@ -10,9 +10,12 @@ import typer
 from channels.base import Channel
 from dispatcher.campaigns import template_approval, tester_sends
 from dispatcher.campaigns.tester_sends import TestRequest
+from dispatcher.cli.identity import open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.cli.template_data import read_data
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.message import Mode
+from dispatcher.domain.principal import Right
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers.templates import tester_send_view
@@ -25,20 +28,19 @@ def send_test(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")],
     to: Annotated[str, typer.Option(help="A tester's name from the section testers of the policy.")],
     channel: Annotated[Channel, typer.Option()],
-    actor: Annotated[str, typer.Option(help="Who sends it.")],
     language: Annotated[str | None, typer.Option(help="nl, fr, de or en. Default: the tester's language.")] = None,
     mode: Annotated[Mode, typer.Option(help="tailored or standard.")] = Mode.STANDARD,
     data: Annotated[Path | None, typer.Option(help="Variables as a JSON file; the template's examples fill in the rest.")] = None,
     as_json: Json = False,
 ) -> None:
     """Send a template as it now is to a tester, marked as a test. No approval is needed, and nothing is counted."""
-    services = bootstrap.services()
+    services, who = open_for(Right.TEMPLATES, Right.CAMPAIGNS, act=AuditNote(AuditAction.TEST, "template", name))
     tester = tester_sends.tester_of(services, to)
     template = template_approval.template_version(services, name).template
     chosen = next((each for each in LANGUAGES if each == (language or tester.language)), None)
     if chosen is None:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
-    sent = tester_sends.send_test(services, tester, TestRequest(template, channel, chosen, mode, actor, read_data(data)))
+    sent = tester_sends.send_test(services, tester, TestRequest(template, channel, chosen, mode, who, read_data(data)))
     assert sent is not None  # noqa: S101  only a seed can have been sent before
     if as_json:
         print_json(tester_send_view(sent))

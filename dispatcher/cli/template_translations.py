@@ -31,7 +31,7 @@ def export_translations(
     as_json: Json = False,
 ) -> None:
     """Write the texts of a template to a file for translators."""
-    exported = translations.export(content.load(bootstrap.settings().templates), name, source, language, to)
+    exported = translations.export(content.load(bootstrap.file_settings().templates), name, source, language, to)
     if output is not None:
         output.write_bytes(exported)
     if as_json:
@@ -47,7 +47,7 @@ def import_translations(
     as_json: Json = False,
 ) -> None:
     """Put translations into the template folder, if the whole template still passes every check."""
-    folder = bootstrap.settings().templates
+    folder = bootstrap.file_settings().templates
     result = translations.import_file(folder, content.load(folder), file)
     if as_json:
         print_json(asdict(result))

@@ -32,7 +32,7 @@ def serve(
 
     from dispatcher.web.workbench import WorkbenchFolder, create_workbench
 
-    settings = bootstrap.settings()
+    settings = bootstrap.file_settings()
     read_data(data)  # a file that cannot be read is an error now; later ones are shown on the page
     folder = WorkbenchFolder(bootstrap.policy(settings)[0], settings.templates, data)
     servers: list[uvicorn.Server] = []

@@ -14,12 +14,22 @@ from dispatcher import __version__, content
 from dispatcher.campaigns import template_approval
 from dispatcher.campaigns.template_approval import TemplateVersion
 from dispatcher.campaigns.whatsapp_templates import unapproved_texts
-from dispatcher.cli import template_drafts, template_history, template_tests, template_workbench
+from dispatcher.cli import (
+    template_drafts,
+    template_history,
+    template_tests,
+    template_translations,
+    template_workbench,
+    whatsapp_templates,
+)
+from dispatcher.cli.identity import acting, noted, open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows, show_left_out
 from dispatcher.cli.template_data import read_data
 from dispatcher.content.lint.findings import LintFinding, Severity, lint_rule
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.message import Mode
+from dispatcher.domain.principal import Right
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
@@ -31,9 +41,9 @@ app.add_typer(template_drafts.app)
 app.add_typer(template_tests.app)
 app.add_typer(template_history.app)
 app.add_typer(template_workbench.app)
+app.add_typer(whatsapp_templates.app, name="whatsapp")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
-Actor = Annotated[str, typer.Option(help="Who approves or withdraws: the name of a person other than the author.")]
 Comment = Annotated[str, typer.Option(help="What the person wants to be kept with it.")]
 Digest = Annotated[
     str | None,
@@ -66,12 +76,12 @@ def check(
     if explain is not None:
         _explain(explain, as_json)
         return
-    policy, folder = bootstrap.policy(bootstrap.settings())[0], bootstrap.settings().templates
+    policy, folder = bootstrap.policy(bootstrap.file_settings())[0], bootstrap.file_settings().templates
     if name is not None:
         _check_folder(name, folder)
     findings = lint_folder(policy, folder, name)
     unwritten = [] if errors(findings) else template_drafts.unwritten(content.load(folder), name)
-    unapproved = unapproved_texts(bootstrap.services(), name) if whatsapp and not errors(findings) else []
+    unapproved = unapproved_texts(bootstrap.services(on_faults=show_left_out), name) if whatsapp and not errors(findings) else []
     if output is Format.SARIF:
         print_json(sarif(findings, _relative(folder), __version__))
     elif as_json or output is Format.JSON:
@@ -142,7 +152,7 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Print one message as it would be sent. An e-mail's HTML goes to stdout as a whole."""
-    catalog = content.load(bootstrap.settings().templates)
+    catalog = content.load_sound(bootstrap.file_settings().templates)[0]
     _check_name(name, catalog)
     if language not in LANGUAGES:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
@@ -181,22 +191,25 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command()
-def approve(name: Name, actor: Actor, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
+def approve(name: Name, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
     """Approve a template's version for commercial use. A change of any byte makes another version.
 
-    Where the policy asks for two people, the first approval waits for that of somebody else.
+    The author does not approve. Where the policy asks for two people, the first approval waits for that of somebody else.
     """
-    _show_approval(name, template_approval.set_approval(bootstrap.services(), name, True, actor, digest, comment), as_json)
+    services, who = open_for(Right.TEMPLATES, act=AuditNote(AuditAction.APPROVE, "template", name, reason=comment))
+    _show_approval(name, template_approval.set_approval(services, name, True, who, digest, comment), as_json)
 
 
 @app.command()
-def withdraw(name: Name, actor: Actor, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
+def withdraw(name: Name, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
     """Withdraw an approval: running campaigns with this version pause themselves.
 
-    With --digest it also works while the template, or another, has faults.
+    It also works while the template, or another, has faults.
     """
     services = bootstrap.services(on_faults=show_left_out)
-    _show_approval(name, template_approval.set_approval(services, name, False, actor, digest, comment), as_json)
+    who = acting(services, Right.TEMPLATES)
+    noted(services, AuditNote(AuditAction.WITHDRAW, "template", name, reason=comment))
+    _show_approval(name, template_approval.set_approval(services, name, False, who, digest, comment), as_json)
 
 
 def _show_approval(name: str, version: TemplateVersion, as_json: bool) -> None:
@@ -209,4 +222,7 @@ def _show_approval(name: str, version: TemplateVersion, as_json: bool) -> None:
 
 def _check_name(name: str | None, catalog: content.Catalog) -> None:
     if name is not None and name not in catalog:
-        raise BadInput(InputError("NAME", 0, "", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
+        raise BadInput(InputError("NAME", 0, "", catalog.reason(name)))
+
+
+template_translations.add_to(app)  # after the commands above, as the help lists them

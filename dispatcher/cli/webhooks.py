@@ -6,7 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, account, fail, out, pairs, plural, print_json, rows
+from dispatcher.cli.identity import open_for
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows, show_left_out
+from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.principal import Right
 from dispatcher.events import event_endpoints
 from dispatcher.events.event_endpoints import EndpointStatus
 from dispatcher.runtime import bootstrap
@@ -42,8 +45,8 @@ def add(
 ) -> None:
     """Add an endpoint, and print its secret."""
     values = {"id": endpoint_id, "url": url, "batch_max": batch, "after": after, **_lists(types, entities, campaigns)}
-    services = bootstrap.services()
-    status = event_endpoints.add(services, event_endpoints.parse_form(values), account())
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.ADD, "webhook", endpoint_id))
+    status = event_endpoints.add(services, event_endpoints.parse_form(values), who)
     secret = event_endpoints.secret(services, endpoint_id)
     if as_json:
         print_json({**endpoint_view(status), "secret": secret})
@@ -69,13 +72,14 @@ def change(
     """Change an endpoint; what is not named stays. A list that is given replaces the old one; an empty text empties it."""
     lists = {name: [each for each in value if each] for name, value in _lists(types, entities, campaigns).items()}
     form = event_endpoints.parse_change({"url": url, "batch_max": batch, **lists})
-    _print(event_endpoints.change(bootstrap.services(), endpoint_id, form, account()), as_json)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.CHANGE, "webhook", endpoint_id))
+    _print(event_endpoints.change(services, endpoint_id, form, who), as_json)
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the endpoints with their state and how far behind they are."""
-    statuses = event_endpoints.statuses(bootstrap.services())
+    statuses = event_endpoints.statuses(bootstrap.services(on_faults=show_left_out))
     if as_json:
         print_json([endpoint_view(status) for status in statuses])
         return
@@ -95,7 +99,7 @@ def _cells(status: EndpointStatus) -> tuple[Any, ...]:
 @app.command()
 def show(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Show an endpoint: its cursor, how far behind it is, its last error, its dead list."""
-    _print(event_endpoints.status(bootstrap.services(), endpoint_id), as_json)
+    _print(event_endpoints.status(bootstrap.services(on_faults=show_left_out), endpoint_id), as_json)
 
 
 def _print(status: EndpointStatus, as_json: bool) -> None:
@@ -113,7 +117,7 @@ def _print(status: EndpointStatus, as_json: bool) -> None:
 @app.command("test")
 def send_test(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Send a test event now (type dispatcher.test), and print the answer's status and time."""
-    result = event_endpoints.send_test(bootstrap.services(), endpoint_id)
+    result = event_endpoints.send_test(bootstrap.services(on_faults=show_left_out), endpoint_id)
     view = webhook_test_view(result)
     if as_json:
         print_json(view)
@@ -129,7 +133,7 @@ def send_test(endpoint_id: Endpoint, as_json: Json = False) -> None:
 @app.command()
 def secret(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Print the newest secret, which the receiver needs to check signatures."""
-    text = event_endpoints.secret(bootstrap.services(), endpoint_id)
+    text = event_endpoints.secret(bootstrap.services(on_faults=show_left_out), endpoint_id)
     if as_json:
         print_json({"id": endpoint_id, "secret": text})
     else:
@@ -143,7 +147,8 @@ def rotate(
     as_json: Json = False,
 ) -> None:
     """Make a new secret, and print it. The old one signs too for 24 hours."""
-    text = event_endpoints.rotate(bootstrap.services(), endpoint_id, account(), now)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.ROTATE, "webhook", endpoint_id))
+    text = event_endpoints.rotate(services, endpoint_id, who, now)
     if as_json:
         print_json({"id": endpoint_id, "secret": text})
     else:
@@ -153,19 +158,22 @@ def rotate(
 @app.command()
 def disable(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Stop deliveries. The endpoint keeps its place in the stream."""
-    _print(event_endpoints.disable(bootstrap.services(), endpoint_id, account()), as_json)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.DISABLE, "webhook", endpoint_id))
+    _print(event_endpoints.disable(services, endpoint_id, who), as_json)
 
 
 @app.command()
 def enable(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Start deliveries where they stopped; of an endpoint that is failing, try again at once."""
-    _print(event_endpoints.enable(bootstrap.services(), endpoint_id, account()), as_json)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.ENABLE, "webhook", endpoint_id))
+    _print(event_endpoints.enable(services, endpoint_id, who), as_json)
 
 
 @app.command()
 def remove(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Delete an endpoint and its dead list."""
-    event_endpoints.remove(bootstrap.services(), endpoint_id, account())
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.REMOVE, "webhook", endpoint_id))
+    event_endpoints.remove(services, endpoint_id, who)
     if as_json:
         print_json({"id": endpoint_id, "removed": True})
     else:
@@ -175,7 +183,9 @@ def remove(endpoint_id: Endpoint, as_json: Json = False) -> None:
 @app.command()
 def dead(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """List the ranges of events that could not be delivered in 72 hours."""
-    ranges = [webhook_range_view(each) for each in event_endpoints.status(bootstrap.services(), endpoint_id).dead]
+    ranges = [
+        webhook_range_view(each) for each in event_endpoints.status(bootstrap.services(on_faults=show_left_out), endpoint_id).dead
+    ]
     if as_json:
         print_json(ranges)
     elif ranges:
@@ -191,13 +201,14 @@ def skip(
     as_json: Json = False,
 ) -> None:
     """Move past the delivery that is failing, and go on with the next one. What is skipped is on the dead list."""
-    _print(event_endpoints.skip(bootstrap.services(), endpoint_id, account(), reason), as_json)
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.SKIP, "webhook", endpoint_id, reason=reason))
+    _print(event_endpoints.skip(services, endpoint_id, who, reason), as_json)
 
 
 @app.command()
 def history(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: Json = False) -> None:
     """List who changed which endpoint, newest first; also endpoints that were removed."""
-    lines = [endpoint_change_view(each) for each in event_endpoints.history(bootstrap.services(), limit)]
+    lines = [endpoint_change_view(each) for each in event_endpoints.history(bootstrap.services(on_faults=show_left_out), limit)]
     if as_json:
         print_json(lines)
     elif lines:
@@ -215,14 +226,14 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Deliver again: events by number, a range of the dead list, or (without options) the whole dead list."""
-    services = bootstrap.services()
+    services, who = open_for(Right.WEBHOOKS, act=AuditNote(AuditAction.REPLAY, "webhook", endpoint_id))
     if (first is None) != (last is None) or (first is not None and number is not None):
         fail("give --from and --to, or --dead, or none of them", BAD_INPUT)
     if first is not None and last is not None:
-        event_endpoints.replay_range(services, endpoint_id, first, last, account())
+        event_endpoints.replay_range(services, endpoint_id, first, last, who)
         count = 1
     else:
-        count = event_endpoints.replay_dead(services, endpoint_id, account(), number)
+        count = event_endpoints.replay_dead(services, endpoint_id, who, number)
     if as_json:
         print_json({"id": endpoint_id, "replays": count})
     else:

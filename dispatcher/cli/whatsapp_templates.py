@@ -10,7 +10,7 @@ import typer
 
 from dispatcher.campaigns import whatsapp_templates
 from dispatcher.campaigns.whatsapp_templates import TemplateApiError, TextStatus
-from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
+from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 
@@ -41,7 +41,7 @@ def pull(name: Name = None, as_json: Json = False) -> None:
 
 def _run(action: Action, name: str | None, as_json: bool) -> Sequence[TextStatus]:
     try:
-        statuses = action(bootstrap.services(), name)
+        statuses = action(bootstrap.services(on_faults=show_left_out), name)
     except TemplateApiError as error:
         fail(str(error), REFUSED)
     if as_json:

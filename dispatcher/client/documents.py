@@ -6,6 +6,47 @@ from typing import Any, Literal, NotRequired, TypedDict
 # The approval of a template as it now is.
 ApprovalStatus = Literal["approved", "waiting", "withdrawn", "free"]
 
+# What somebody did. The list is closed, so that a search by action finds all.
+AuditAction = Literal[
+    "look",
+    "export",
+    "search",
+    "import",
+    "change",
+    "erase",
+    "request",
+    "submit",
+    "add_rows",
+    "copy",
+    "dry_run",
+    "release",
+    "approve",
+    "withdraw",
+    "pause",
+    "resume",
+    "cancel",
+    "end",
+    "test",
+    "settle",
+    "replay",
+    "close",
+    "answer",
+    "lift",
+    "add",
+    "remove",
+    "enable",
+    "disable",
+    "rotate",
+    "skip",
+    "acknowledge",
+    "adopt",
+    "sign_in",
+    "sign_out",
+    "roles",
+    "password",
+    "second_factor",
+]
+
 # What a person can do to a campaign.
 CampaignAction = Literal["release", "pause", "resume", "cancel"]
 
@@ -97,6 +138,37 @@ AudienceErrorBody = TypedDict(
     },
 )
 
+# A page, newest first. `next` is the cursor of the next page, null on the last one.
+AuditList = TypedDict(
+    "AuditList",
+    {
+        "rows": "Sequence[AuditRowBody]",
+        "next": "int | None",
+    },
+)
+
+# One row of the audit log.
+AuditRowBody = TypedDict(
+    "AuditRowBody",
+    {
+        "no": "int",
+        "at": "str",
+        "principal_id": "str",
+        "principal_name": "str",
+        "kind": "str",
+        "place": "str",
+        "address": "str",
+        "action": "str",
+        "outcome": "str",
+        "object_type": "str",
+        "object_id": "str",
+        "recipient": "str | None",
+        "entity": "str | None",
+        "reason": "str",
+        "detail": "dict[str, Any]",
+    },
+)
+
 # A campaign as people write it.
 Campaign = TypedDict(
     "Campaign",
@@ -106,7 +178,7 @@ Campaign = TypedDict(
         "variants": NotRequired["dict[str, str] | None"],
         "entity": NotRequired["str | None"],
         "channels": NotRequired["Sequence[Channel] | None"],
-        "audience": NotRequired["str | Sequence[Any] | UploadReference | None"],
+        "audience": NotRequired["str | Sequence[Any] | UploadReference | UrlReference | None"],
         "send_at": NotRequired["str | None"],
         "expires_at": NotRequired["str | None"],
         "fallback_after_seconds": NotRequired["float | None"],
@@ -239,7 +311,9 @@ ChannelsBlock = TypedDict(
     },
 )
 
-# A choice and its proof: the consent event that set it.
+# A choice and its proof: the consent event that set it. `dated` is false where an import did not say when the choice was
+# made: `at` is then the time of the import. `contract_version` is the version of the contract that a tailored choice
+# accepted; null where nobody stated it.
 ChoiceBody = TypedDict(
     "ChoiceBody",
     {
@@ -247,6 +321,8 @@ ChoiceBody = TypedDict(
         "event": "str",
         "source": "str",
         "at": "str",
+        "dated": "bool",
+        "contract_version": "str | None",
     },
 )
 
@@ -626,6 +702,7 @@ Preferences = TypedDict(
         "source": "Literal['mobile', 'touch', 'live', 'branch']",
         "actor": "str",
         "wording": NotRequired["str"],
+        "contract_version": NotRequired["str"],
         "at": NotRequired["str | None"],
     },
 )
@@ -655,6 +732,7 @@ PreferencesLine = TypedDict(
         "source": "Literal['mobile', 'touch', 'live', 'branch']",
         "actor": "str",
         "wording": NotRequired["str"],
+        "contract_version": NotRequired["str"],
         "at": NotRequired["str | None"],
         "recipient": "str",
         "version": NotRequired["int | None"],
@@ -733,6 +811,7 @@ Recipient = TypedDict(
         "object_profiling": NotRequired["bool | None"],
         "profile": NotRequired["dict[str, dict[str, str | bool | int | float | None]]"],
         "said_at": NotRequired["str | None"],
+        "contract_version": NotRequired["str | None"],
     },
 )
 
@@ -822,7 +901,8 @@ RowsAdded = TypedDict(
     },
 )
 
-# A recurring campaign as people write it. Each run takes the newest upload that `campaign.audience.upload` describes.
+# A recurring campaign as people write it. Each run takes the newest upload that `campaign.audience.upload` describes, or
+# what `campaign.audience.url` has at its time.
 Schedule = TypedDict(
     "Schedule",
     {
@@ -950,12 +1030,14 @@ SuppressionFault = TypedDict(
     },
 )
 
-# What an import did, or would do. Rows are `taken`, `ignored` or `rejected`; addresses are `suppressed` now, were
-# `suppressed_before`, or were `lifted_later` than the date in the list.
+# What an import did, or would do. Rows are `taken`, `ignored` or `rejected`, and `reasons` counts those taken; addresses
+# are `suppressed` now, were `suppressed_before`, or were `lifted_later` than the date in the list.
 SuppressionImportBody = TypedDict(
     "SuppressionImportBody",
     {
         "dry_run": "bool",
+        "format": "str",
+        "reasons": "dict[str, int]",
         "taken": "int",
         "ignored": "int",
         "rejected": "int",
@@ -1138,6 +1220,14 @@ UploadReference = TypedDict(
     },
 )
 
+# An audience that is fetched when the campaign is submitted, from where `DISPATCHER_AUDIENCE_URLS` allows.
+UrlReference = TypedDict(
+    "UrlReference",
+    {
+        "url": "str",
+    },
+)
+
 # A campaign that names a version.
 VersionUseBody = TypedDict(
     "VersionUseBody",
@@ -1311,5 +1401,20 @@ RotateSecretOptions = TypedDict(
     "RotateSecretOptions",
     {
         "at_once": NotRequired["bool"],
+    },
+)
+
+# The options of `list_audit`.
+ListAuditOptions = TypedDict(
+    "ListAuditOptions",
+    {
+        "cursor": NotRequired["int | None"],
+        "limit": NotRequired["int"],
+        "principal": NotRequired["str | None"],
+        "action": NotRequired["AuditAction | None"],
+        "object_id": NotRequired["str | None"],
+        "recipient": NotRequired["str | None"],
+        "since": NotRequired["str | None"],
+        "until": NotRequired["str | None"],
     },
 )

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from dispatcher.client.calls import Call
 from dispatcher.client.documents import (
+    AuditList,
     Campaign,
     CampaignAccepted,
     CampaignAction,
@@ -28,6 +29,7 @@ from dispatcher.client.documents import (
     EventPage,
     ExplainMessageOptions,
     ExplanationBody,
+    ListAuditOptions,
     ListCampaignsOptions,
     ListMessagesOptions,
     ListSuppressionsOptions,
@@ -83,8 +85,9 @@ class Operations(ABC):
         """The answer of a call. Raises `ApiError`."""
 
     def submit_campaign(self, body: Campaign, **options: Unpack[SubmitCampaignOptions]) -> CampaignAccepted | DryRunBody:
-        """Accept a campaign with its whole audience: inline as rows such as `{"recipient": "c-1", "data": {…}}`, or
-        uploaded before to `/v1/audiences` and named as `{"upload": "ID"}`."""
+        """Accept a campaign with its whole audience: inline as rows such as `{"recipient": "c-1", "data": {…}}`,
+        uploaded before to `/v1/audiences` and named as `{"upload": "ID"}`, or fetched now from `{"url":
+        "https://…"}`, where the server allows that URL. An upload of another key is refused: 403."""
         answer: CampaignAccepted | DryRunBody = self.call(Call("POST", "/v1/campaigns", body=body, options=dict(options)))
         return answer
 
@@ -367,4 +370,10 @@ class Operations(ABC):
         answer: EndpointBody = self.call(
             Call("POST", f"/v1/webhooks/{quote(str(endpoint_id), safe='')}/{quote(str(action), safe='')}")
         )
+        return answer
+
+    def list_audit(self, **options: Unpack[ListAuditOptions]) -> AuditList:
+        """The audit log, newest first: who did or looked at what, when, from where, on whom. This call is recorded in
+        it, too."""
+        answer: AuditList = self.call(Call("GET", "/v1/audit", options=dict(options)))
         return answer

@@ -149,11 +149,17 @@ def _event(policy: Policy, data_subject: str, event: ConsentEvent) -> Node:
         "@id": f"urn:dispatcher:{event.evidence}",
         "dct:identifier": event.evidence,
         "dct:description": f"{event.subject}: {event.old_value or 'unsaid'} to {event.new_value}",
-        "dpv:isIndicatedAtTime": _format_time(event.said_at),
         "dct:created": _format_time(event.recorded_at),
         "dpv:isIndicatedBy": data_subject,
         "dpv:hasIndicationMethod": f"{event.source}, recorded by {event.actor}",
     }
+    if event.dated:
+        node["dpv:isIndicatedAtTime"] = _format_time(event.said_at)
+    else:  # nobody knows when the person said it
+        node["dpv:hasIndicationMethod"] = f"{event.source}, according to files, taken over by {event.actor}"
+    if event.contract_version:
+        name = f"tailored contract, version {event.contract_version}"
+        node["dct:references"] = {"@id": f"urn:dispatcher:contract:{event.contract_version}", "dct:identifier": name}
     if event.wording:
         node["dpv:hasNotice"] = {"@type": "dpv:Notice", "dct:identifier": event.wording}
     for relation, status in _event_statuses(policy, event):

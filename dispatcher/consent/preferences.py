@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dispatcher.consent.acknowledgement import Publish, acknowledge, is_opt_out, publish_acknowledgements
-from dispatcher.domain.preferences import Change
+from dispatcher.domain.preferences import BadChoice, Change
 from dispatcher.domain.recipient import Choice
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import lend
@@ -27,6 +27,7 @@ class PreferenceChange:
 
     `wording` is the version of the text that the person saw. `said_at` None stands for now. With `expected_version`, the change is
     recorded only if the recipient still has that version. `entity` is the company in whose name an opt-out is acknowledged.
+    `contract_version` is the version of the contract that a choice of "tailored" accepts; "" where it is not known.
     """
 
     recipient_id: str
@@ -37,6 +38,7 @@ class PreferenceChange:
     said_at: datetime | None = None
     expected_version: int | None = None
     entity: str | None = None
+    contract_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,12 @@ class LineTaken(Exception):
 def record(services: Services, publish: Publish, change: PreferenceChange, step: UploadStep | None = None) -> RecordResult:
     """Record what a person said, and acknowledge an opt-out.
 
-    Raises `UnknownRecipient`, `BadChoice` for a time in the future, `VersionConflict`, `LineTaken`, and `LedgerUnavailable`; then
-    nothing is recorded and nothing acknowledged.
+    Raises `UnknownRecipient`, `BadChoice` for a time in the future or an unknown contract version, `VersionConflict`, `LineTaken`,
+    and `LedgerUnavailable`; then nothing is recorded and nothing acknowledged.
     """
     now = services.clock()
+    if change.contract_version and (reason := services.contracts.unknown(change.contract_version)):
+        raise BadChoice("contract_version", reason)
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))  # before the recipient's row is locked: new partitions lock whole tables
         with connection.transaction():
@@ -75,7 +79,7 @@ def record(services: Services, publish: Publish, change: PreferenceChange, step:
             recorded = events.record(
                 connection,
                 services.secret,
-                ConsentStatement(change.recipient_id, tuple(change.changes), change.said_at or now),
+                ConsentStatement(change.recipient_id, tuple(change.changes), change.said_at or now, change.contract_version),
                 Provenance(change.source, change.actor, change.wording),
                 now,
                 change.expected_version,

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from dispatcher.consent.line_uploads import OTHER_CONTENT
 from dispatcher.consent.recipients import PutStatus
-from dispatcher.intake.recipient_import import ERASED, RecipientBatch, batches, opt_out_statements, read_recipient
-from dispatcher.intake.rows import SourceRow, UnreadableRow
+from dispatcher.intake.recipient_import import (
+    ERASED,
+    RecipientBatch,
+    batches,
+    opt_out_statements,
+    read_recipient,
+    recorded_subjects,
+)
+from dispatcher.intake.rows import SourceRow, UnreadableRow, unreadable_json
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import line_uploads
 from dispatcher.ledger.consent.line_uploads import LineUpload
@@ -26,11 +33,12 @@ REPEATED = "repeated"
 
 @dataclass(frozen=True, slots=True)
 class StreamLine:
-    """A line of a stream as plain data, or why it cannot be read."""
+    """A line of a stream as plain data, or why it cannot be read and its text."""
 
     number: int
     data: dict[str, Any]
     problem: str = ""
+    text: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ def put_lines(services: Services, lines: Sequence[StreamLine], actor: str, uploa
 
 def _read(line: StreamLine, now: datetime, rules: FileRules) -> tuple[SourceRow, Recipient] | UnreadableRow:
     if line.problem:
-        return UnreadableRow(line.number, "", line.problem)
+        return unreadable_json(line.number, line.problem, line.text)
     return read_recipient(SourceRow(line.number, line.data), now, rules)
 
 
@@ -111,5 +119,5 @@ def _apply(connection: Connection, services: Services, batch: RecipientBatch, ac
             is_changed = recipient_id in written.changed
             yield LineResult(row.line, recipient_id, PutStatus.CHANGED if is_changed else PutStatus.UNCHANGED)
     for bad, opt_outs in batch.bad:
-        recorded = tuple(change.subject for change in opt_outs.changes) if opt_outs and opt_outs.id in known else ()
-        yield LineResult(bad.line, opt_outs.id if opt_outs else None, REJECTED, bad.field, bad.reason, recorded)
+        only = opt_outs[0].id if len(opt_outs) == 1 else None
+        yield LineResult(bad.line, only, REJECTED, bad.field, bad.reason, recorded_subjects(opt_outs, known))

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from io import StringIO
@@ -20,7 +20,7 @@ from dispatcher.domain import addresses
 from dispatcher.domain.addresses import InvalidAddress
 from dispatcher.domain.derived_keys import KeyRing, fingerprint
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.intake.suppression_list import NOT_READ, ListRow, SuppressionList, format_names, read_list
+from dispatcher.intake.suppression_list import NOT_READ, ListRow, SuppressionList, format_names, read_list, recognised
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import address_keys, suppression_import, suppression_search
 from dispatcher.ledger.consent.suppression_import import ListCounts
@@ -58,6 +58,7 @@ class SuppressionRequest:
 class SuppressionImport:
     """The result of an import. A row is `taken`, `ignored` because it is about something else, or `rejected`.
 
+    `format` is that of the list, as given or recognised; `reasons` counts the rows that are taken by the reason they give.
     `problems` are the first rows of which something could not be read, as (line, column, what), without addresses; `rejects` is the
     file with all of them.
     """
@@ -68,6 +69,8 @@ class SuppressionImport:
     counts: ListCounts
     problems: tuple[tuple[int, str, str], ...] = ()
     rejects: Path | None = None
+    format: str = ""
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -102,17 +105,18 @@ def import_list(services: Services, request: SuppressionRequest, progress: Progr
     for name, word in (("reason", request.reason), ("source", request.source)):
         if word is not None and not re.fullmatch(WORD, word):
             raise BadInput(InputError(str(request.path), 0, name, "should be a word such as opted_out, in small letters"))
-    now = services.clock()
+    now, list_format = services.clock(), request.format or recognised(request.path)
     source = SuppressionList(
         request.path,
         now,
-        request.format,
+        list_format,
         request.reason,
         request.source,
         frozenset(short(fingerprint(key)) for key in services.secret),
         services.policy.files,
     )
     rows: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     counts = ListCounts()
     with lend(services.pool) as connection, closing(_Problems(request.rejects)) as problems:
         suppression_import.create_table(connection)
@@ -121,6 +125,7 @@ def import_list(services: Services, request: SuppressionRequest, progress: Progr
                 rows["taken" if row.addresses else "rejected" if row.problem else "ignored"] += 1
                 if row.problem:
                     problems.add(row)
+            reasons.update(row.addresses[0].reason for row in batch if row.addresses)
             listed = [address for row in batch for address in row.addresses]
             if request.dry_run:
                 suppression_import.preview_rows(connection, services.secret, listed)
@@ -131,7 +136,10 @@ def import_list(services: Services, request: SuppressionRequest, progress: Progr
         if request.dry_run:
             counts = suppression_import.preview(connection)
         rejects = request.rejects if problems.file is not None else None
-    return SuppressionImport(rows["taken"], rows["ignored"], rows["rejected"], counts, tuple(problems.first), rejects)
+    first = tuple(problems.first)
+    return SuppressionImport(
+        rows["taken"], rows["ignored"], rows["rejected"], counts, first, rejects, list_format, dict(reasons.most_common())
+    )
 
 
 def _batches(rows: Iterable[ListRow]) -> Iterator[list[ListRow]]:
@@ -219,6 +227,8 @@ def import_view(imported: SuppressionImport, dry_run: bool) -> dict[str, Any]:
     """The result of an import, ready for JSON."""
     return {
         "dry_run": dry_run,
+        "format": imported.format,
+        "reasons": dict(imported.reasons),
         "taken": imported.taken,
         "ignored": imported.ignored,
         "rejected": imported.rejected,

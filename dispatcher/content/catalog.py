@@ -33,10 +33,22 @@ _SUFFIXES = frozenset({".toml", ".html", ".txt"})
 
 
 class Catalog(Mapping[str, Template]):
-    """The templates of one folder, by name. The KeyError for an unknown name suggests the nearest one."""
+    """The templates of one folder, by name. The KeyError for an unknown name suggests the nearest one.
 
-    def __init__(self, templates: Mapping[str, Template]) -> None:
+    `faults` are those of templates that are left out.
+    """
+
+    def __init__(self, templates: Mapping[str, Template], faults: Iterable[TemplateError] = ()) -> None:
         self._templates = dict(templates)
+        self.faults = tuple(faults)
+
+    def reason(self, name: str) -> str:
+        """Why there is no template of this name: its first fault, or that nobody wrote it."""
+        own = [each for each in self.faults if each.file.split("/")[0] in (name, SHARED)]
+        if not own:
+            return f"there is no template {name!r}{did_you_mean(name, self._templates)}"
+        more = f", and {len(own) - 1} more" if len(own) > 1 else ""
+        return f"the template {name!r} has faults: {own[0]}{more}"
 
     def __getitem__(self, name: str) -> Template:
         if name not in self._templates:
@@ -89,7 +101,7 @@ def load_sound(folder: Path, random: Callable[[], float] | None = None) -> tuple
     for name in sorted({file.split("/")[0] for file in files} - {SHARED} - unreadable):
         with suppress(InvalidTemplates):
             sound[name] = load_version({file: text for file, text in files.items() if file.split("/")[0] in (name, SHARED)}, random)
-    return Catalog({} if SHARED in unreadable else sound), list(faults)
+    return Catalog({} if SHARED in unreadable else sound, faults), list(faults)
 
 
 def _load(files: Mapping[str, str], faults: list[TemplateError], random: Callable[[], float] | None) -> dict[str, Template]:

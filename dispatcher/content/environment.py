@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from types import CodeType, MappingProxyType
+from io import StringIO
+from types import MappingProxyType
 from typing import Any
 
-from jinja2 import BytecodeCache, FunctionLoader, StrictUndefined, Undefined, pass_context
+from jinja2 import BytecodeCache, Environment, FunctionLoader, StrictUndefined, Undefined, nodes, pass_context
 from jinja2.bccache import Bucket
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import FilterArgumentError, SecurityError, UndefinedError
 from jinja2.filters import FILTERS
+from jinja2.idtracking import VAR_LOAD_RESOLVE
 from jinja2.runtime import BlockReference, Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -75,6 +78,21 @@ class BytecodeStore(BytecodeCache):
         self._codes[bucket.key, bucket.checksum] = bucket.code
 
 
+class _NamesGenerator(CodeGenerator):
+    """Jinja's code generator, with a note of each name that the code resolves in its context."""
+
+    stream: StringIO
+
+    def __init__(self, environment: Environment, name: str, filename: str) -> None:
+        super().__init__(environment, name, filename)
+        self.names: set[str] = set()
+
+    def enter_frame(self, frame: Frame) -> None:
+        """See Jinja."""
+        super().enter_frame(frame)
+        self.names.update(str(name) for action, name in frame.symbols.loads.values() if action == VAR_LOAD_RESOLVE)
+
+
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
     """Denies by default: attributes only of the loop, calls only of macros and blocks, arithmetic only with numbers."""
 
@@ -84,11 +102,15 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     # `*`, `**` and `%` can expand a short text to gigabytes. Jinja does not fold intercepted operators at compile time either.
     intercepted_binops = frozenset({"*", "**", "%"})
 
-    def store_code(self, name: str, source: str, code: CodeType) -> None:
-        """Keep the code of a source, so that a template of it is not compiled again."""
+    def compile_source(self, name: str, source: str, tree: nodes.Template) -> frozenset[str]:
+        """Compile a source and keep its code, so that a template of it is not compiled again. Returns the names that it reads from
+        its context, as `jinja2.meta` finds them: its own search would generate the code a second time."""
+        generator = _NamesGenerator(self, name, name)
+        generator.visit(tree)
         bucket = self.bytecode_cache.get_bucket(self, name, name, source)
-        bucket.code = code
+        bucket.code = self._compile(generator.stream.getvalue(), name)
         self.bytecode_cache.set_bucket(bucket)
+        return frozenset(generator.names)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """An item of a context's dict, such as `theme.ink`, without Jinja's search for an attribute first: a mail has sixty."""

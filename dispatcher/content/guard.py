@@ -192,7 +192,10 @@ def leaks_personal_data(link: str, requirements: ContentRequirements) -> bool:
         return False
     if link in requirements.own_links or is_within(host := host_of(link), requirements.own_hosts):
         return False
-    parts = urlsplit(link)
+    try:
+        parts = urlsplit(link)
+    except ValueError:  # no address, and programs disagree about what it leads to
+        return True
     if parts.query:
         allowed = allowed_parameters(host, requirements.hosts.partners) if requirements.hosts else frozenset()
         if any(each.partition("=")[0] not in allowed for each in parts.query.split("&")):

@@ -54,7 +54,9 @@ _ONCE = re.compile(r"<(html|head|body)(?=[\s/>])", re.IGNORECASE)
 _NAMELESS = re.compile(f"<[/!?]?{GAP_EDGES[0]}")
 
 _HTTPS = re.compile(r"https://[a-z0-9.-]*[a-z0-9](?::[0-9]{1,5})?(?:[/?#][^\s\\<>\"']*)?\Z", re.IGNORECASE)
-_MAILTO = re.compile(r"mailto:[a-z0-9.!#$*+/=?^_{|}~-]+@[a-z0-9.-]+(?:\?subject=[^\s&\\<>\"']*)?\Z", re.IGNORECASE)
+_MAILTO = re.compile(
+    r"mailto:[a-z0-9.!#$*+/=?^_{|}~-]+@[a-z0-9.-]+(?:\?subject=(?:[^\s&\\<>\"'%]|%(?!0[0ad])[0-9a-f]{2})*)?\Z", re.IGNORECASE
+)
 _TEL = re.compile(r"(?:tel|sms):[+0-9().-]+\Z", re.IGNORECASE)
 _ANCHOR = re.compile(r"#[\w.-]*\Z")
 

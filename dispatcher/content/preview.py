@@ -79,6 +79,8 @@ def check_examples(
 
     `place` maps the name and line of a source to its file and line. With `hosts`, links may name these only.
     """
+    # By Jinja itself: a compiled path costs ten renderings, and no message has the example sender that it would be for.
+    template = replace(template, specialiser=None)
     modes, trials = sorted(template.info.modes), list(data_sets(template))
     for language, channel, mode, (which, data) in product(template.languages, template.channels, modes, trials):
         request = example_request(template, channel, language, mode, data, hosts)

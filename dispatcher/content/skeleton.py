@@ -10,6 +10,7 @@ from dispatcher.content import toml
 from dispatcher.content.draft_marks import JINJA_MARK, MARK
 from dispatcher.content.environment import environment
 
+_READ = re.compile(r"""\s(?:alt|title|aria-label)\s*=\s*["']([^"']*)""")  # attributes that are read
 _TAG = re.compile(r"<[^>]*>|&\w+;")
 _LETTER = re.compile(r"[^\W\d_]")
 _CONTENT_SID = re.compile(r"^content_sid\s*=.*\n", re.MULTILINE)  # of another text
@@ -89,7 +90,11 @@ def _marked(text: str, is_html: bool) -> str:
 
 def _lines_with_text(source: str, is_html: bool) -> set[int]:
     """The numbers of the lines that hold words for readers: in the text itself, or in quotes in an expression or a call."""
-    return {line for line, text in _texts_of(source) if _LETTER.search(_TAG.sub("", text) if is_html else text)}
+    return {line for line, text in _texts_of(source) if _LETTER.search(_words(text) if is_html else text)}
+
+
+def _words(html: str) -> str:
+    return " ".join((_TAG.sub("", html), *_READ.findall(html)))
 
 
 def _texts_of(source: str) -> Iterator[tuple[int, str]]:

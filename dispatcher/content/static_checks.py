@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from jinja2 import TemplateSyntaxError, meta, nodes
 
@@ -23,6 +23,7 @@ Finding: TypeAlias = tuple[int, str, str]
 
 _TEXT_LINK = re.compile(rf"(?:https?://|www\.)(?:{GAP.pattern}|[^\s<>\"'])+", re.IGNORECASE)
 _THEME = {**NEUTRAL.values("en"), "logo_url": "https://www.bank.example/logo.png", "logo_width": "1", "logo_height": "1"}
+_Kind = TypeVar("_Kind", bound=nodes.Node)
 _LITERAL = (nodes.List, nodes.Tuple, nodes.Const)
 
 
@@ -39,19 +40,20 @@ def check_source(
     """
     try:
         tree = env.parse(source, name)
-        env.store_code(name, source, env.compile(tree, name, name))
+        names = env.compile_source(name, source, tree)
     except TemplateSyntaxError as error:
         return [(error.lineno, "syntax", error.message or "can't be read")]
     except Exception as error:  # too deep, too many blocks, a constant that can't be computed: Jinja passes on Python's own errors
         return [(1, "syntax", f"can't be compiled ({type(error).__name__})")]
+    parts = _TreeNodes(tree)
     found = [
-        *_undeclared(tree, variables),
-        *_attributes(tree),
-        *_modes(tree),
-        *_references(tree, name, shared),
-        *_imports_without_context(env, tree),
-        *_loops_and_escaping(tree),
-        *_calls(tree),
+        *_undeclared(parts, names, variables),
+        *_attributes(parts),
+        *_modes(parts),
+        *_references(parts, name, shared),
+        *_imports_without_context(env, parts),
+        *_loops_and_escaping(parts),
+        *_calls(parts),
     ]
     found += _html(env, source, variables) if name.endswith(".html") else _personal_data_in_links(env, source, variables)
     return sorted(set(found))
@@ -73,18 +75,45 @@ def defined_macros(env: TemplateEnvironment, source: str) -> frozenset[str]:
         return frozenset()
 
 
-def _undeclared(tree: nodes.Template, variables: Mapping[str, TemplateVariable]) -> Iterator[Finding]:
+class _TreeNodes:
+    """The nodes below a node, in the order of Jinja's `find_all`. They are listed once: each search of Jinja walks the tree."""
+
+    def __init__(self, root: nodes.Node) -> None:
+        self._nodes: list[nodes.Node] = []
+        stack = _children(root)[::-1]
+        while stack:
+            node = stack.pop()
+            self._nodes.append(node)
+            stack += _children(node)[::-1]
+
+    def find(self, kind: type[_Kind]) -> Iterator[_Kind]:
+        """All nodes of a kind."""
+        return (node for node in self._nodes if isinstance(node, kind))
+
+
+def _children(node: nodes.Node) -> list[nodes.Node]:
+    found: list[nodes.Node] = []
+    for name in node.fields:
+        value = getattr(node, name, None)
+        if isinstance(value, nodes.Node):
+            found.append(value)
+        elif isinstance(value, list):
+            found += [each for each in value if isinstance(each, nodes.Node)]
+    return found
+
+
+def _undeclared(tree: _TreeNodes, names: frozenset[str], variables: Mapping[str, TemplateVariable]) -> Iterator[Finding]:
     known = {*variables, *RESERVED}
     # Inside a block, Jinja's own search does not see what the file imports or sets outside of it.
-    inside = {*_imported_names(tree), *(node.name for node in tree.find_all(nodes.Macro))}
-    inside |= {node.name for node in tree.find_all(nodes.Name) if node.ctx == "store"}
-    for unknown in meta.find_undeclared_variables(tree) - known - inside:
-        line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == unknown), 1)
+    inside = {*_imported_names(tree), *(node.name for node in tree.find(nodes.Macro))}
+    inside |= {node.name for node in tree.find(nodes.Name) if node.ctx == "store"}
+    for unknown in names - known - inside:
+        line = next((node.lineno for node in tree.find(nodes.Name) if node.name == unknown), 1)
         yield line, unknown, f"undeclared variable{did_you_mean(unknown, known)}"
 
 
-def _attributes(tree: nodes.Template) -> Iterator[Finding]:
-    for node in tree.find_all(nodes.Getattr):
+def _attributes(tree: _TreeNodes) -> Iterator[Finding]:
+    for node in tree.find(nodes.Getattr):
         owner = node.node.name if isinstance(node.node, nodes.Name) else ""
         if owner == "loop" and not node.attr.startswith("_"):
             continue
@@ -93,9 +122,9 @@ def _attributes(tree: nodes.Template) -> Iterator[Finding]:
             yield node.lineno, f"{owner}.{node.attr}", f"no such part{did_you_mean(node.attr, parts)}"
 
 
-def _modes(tree: nodes.Template) -> Iterator[Finding]:
+def _modes(tree: _TreeNodes) -> Iterator[Finding]:
     modes = [Mode.TAILORED.value, Mode.STANDARD.value]
-    for node in tree.find_all(nodes.Compare):
+    for node in tree.find(nodes.Compare):
         sides = [node.expr, *(operand.expr for operand in node.ops)]
         if any(isinstance(side, nodes.Name) and side.name == "mode" for side in sides):
             for side in sides:
@@ -103,9 +132,11 @@ def _modes(tree: nodes.Template) -> Iterator[Finding]:
                     yield node.lineno, "mode", f"is never {side.value!r}{did_you_mean(str(side.value), modes)}"
 
 
-def _references(tree: nodes.Template, name: str, shared: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
-    for node in tree.find_all((nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)):
-        target = getattr(node.template, "value", None)  # type: ignore[attr-defined]  # all four have one
+def _references(tree: _TreeNodes, name: str, shared: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
+    for node in tree.find(nodes.Stmt):
+        if not isinstance(node, nodes.Extends | nodes.Include | nodes.Import | nodes.FromImport):
+            continue
+        target = getattr(node.template, "value", None)
         if not isinstance(target, str):
             yield node.lineno, "reference", "must name its file in quotes, so that it can be checked"
         elif target == name or target not in shared:
@@ -117,38 +148,38 @@ def _references(tree: nodes.Template, name: str, shared: Mapping[str, frozenset[
                     yield node.lineno, macro, f"no such macro in {target}{did_you_mean(macro, shared[target])}"
 
 
-def _imports_without_context(env: TemplateEnvironment, tree: nodes.Template) -> Iterator[Finding]:
+def _imports_without_context(env: TemplateEnvironment, tree: _TreeNodes) -> Iterator[Finding]:
     """Macros that use the message's values, such as the theme, imported so that they do not see them."""
-    for node in tree.find_all(nodes.FromImport):
+    for node in tree.find(nodes.FromImport):
         target = str(getattr(node.template, "value", ""))
         if not node.with_context and (used := env.context_names.get(target, frozenset())):
             yield node.lineno, target, f"must be imported 'with context': it uses {', '.join(sorted(used))}"
 
 
-def _loops_and_escaping(tree: nodes.Template) -> Iterator[Finding]:
-    for loop in tree.find_all(nodes.For):
+def _loops_and_escaping(tree: _TreeNodes) -> Iterator[Finding]:
+    for loop in tree.find(nodes.For):
         if not isinstance(loop.iter, _LITERAL) or loop.recursive:
             yield loop.lineno, "for", "loops only over a list written right there"
         if any(loop.find_all(nodes.For)):
             yield loop.lineno, "for", "loops can't be nested"
-    for node in tree.find_all(nodes.ScopedEvalContextModifier):
+    for node in tree.find(nodes.ScopedEvalContextModifier):
         yield node.lineno, "autoescape", "can't be switched"
 
 
-def _calls(tree: nodes.Template) -> Iterator[Finding]:
+def _calls(tree: _TreeNodes) -> Iterator[Finding]:
     """Only macros written above or imported can be called. So no macro can call itself, and every rendering ends."""
-    defined = [(node.lineno, node.name) for node in tree.find_all(nodes.Macro)]
-    for within in (tree, *tree.find_all(nodes.Macro)):
-        before = within.lineno if isinstance(within, nodes.Macro) else 10**9
-        callable_here = {"super", "caller", *_imported_names(tree), *(name for line, name in defined if line < before)}
-        for call in within.find_all(nodes.Call):
+    defined = [(node.lineno, node.name) for node in tree.find(nodes.Macro)]
+    always = {"super", "caller", *_imported_names(tree)}
+    for before, within in ((10**9, tree), *((macro.lineno, _TreeNodes(macro)) for macro in tree.find(nodes.Macro))):
+        callable_here = {*always, *(name for line, name in defined if line < before)}
+        for call in within.find(nodes.Call):
             target = call.node.name if isinstance(call.node, nodes.Name) else ""
             if target not in callable_here:
                 yield call.lineno, target or "call", "only macros written above or imported can be called"
 
 
-def _imported_names(tree: nodes.Template) -> set[str]:
-    aliases = (alias for node in tree.find_all(nodes.FromImport) for alias in node.names)
+def _imported_names(tree: _TreeNodes) -> set[str]:
+    aliases = (alias for node in tree.find(nodes.FromImport) for alias in node.names)
     return {alias[1] if isinstance(alias, tuple) else alias for alias in aliases}
 
 

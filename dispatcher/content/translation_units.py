@@ -19,7 +19,13 @@ from typing import NamedTuple
 from dispatcher.content.draft_marks import JINJA_MARK, MARK
 from dispatcher.domain.recipient import Language
 
-_TOKEN = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<!--.*?-->|<style\b.*?</style\s*>|</?[a-zA-Z][^>]*>|\n", re.DOTALL)
+_JINJA = r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}"
+_TOKEN = re.compile(rf"{_JINJA}|<!--.*?-->|<style\b.*?</style\s*>|</?[a-zA-Z](?:{_JINJA}|[^>])*>|\n", re.DOTALL)
+_EXPRESSION = re.compile(_JINJA, re.DOTALL)
+# Attributes whose values are read: by screen readers, in place of pictures, or on a pointer
+_READ = re.compile(
+    rf"""\s(?:alt|title|aria-label)\s*=\s*(?:"(?P<double>(?:{_JINJA}|[^"])*)"|'(?P<single>(?:{_JINJA}|[^'])*)')""", re.DOTALL
+)
 _STRING = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 _WORD = re.compile(r"\{%-?\s*(\w+)")
 _MACRO_CALL = re.compile(r"\{\{-?\s*\w+\(")
@@ -34,6 +40,7 @@ _TOML = re.compile(
     r"|^[ \t]*(?P<key>[\w-]+)[ \t]*=[ \t]*(?P<raw>'''.*?'''|\"\"\".*?\"\"\"|'[^'\n]*'|\"(?:[^\"\\\n]|\\.)*\")",
     re.MULTILINE | re.DOTALL,
 )
+_OPENED = re.compile(r"""\s(?:alt|title|aria-label)\s*=\s*["']\Z""")
 DIGEST_CHARACTERS = 16
 
 
@@ -106,7 +113,30 @@ def _of_token(source: str, token: re.Match[str]) -> Iterator[Piece]:
         yield from _with_strings(source, token, PieceKind.BREAK)
     else:
         is_code = (word and word[1] in _WITHIN_A_SENTENCE) or (element and element[1].lower() in _INLINE)
-        yield Piece(PieceKind.CODE if is_code else PieceKind.BREAK, token.start(), token.end())
+        kind = PieceKind.CODE if is_code else PieceKind.BREAK
+        if element and not text.startswith("</"):
+            yield from _with_attributes(source, token, kind)
+        else:
+            yield Piece(kind, token.start(), token.end())
+
+
+def _with_attributes(source: str, token: re.Match[str], kind: PieceKind) -> Iterator[Piece]:
+    """A tag as pieces of this kind, with the attributes that are read as texts."""
+    position = token.start()
+    for found in _READ.finditer(source, token.start(), token.end()):
+        start, end = found.span("double" if found["double"] is not None else "single")
+        if not _LETTER.search(_EXPRESSION.sub("", source[start:end])):
+            continue
+        yield Piece(kind, position, start)
+        for expression in _EXPRESSION.finditer(source, start, end):
+            if expression.start() > start:
+                yield Piece(PieceKind.TEXT, start, expression.start())
+            yield Piece(PieceKind.CODE, expression.start(), expression.end())
+            start = expression.end()
+        if end > start:
+            yield Piece(PieceKind.TEXT, start, end)
+        position = end
+    yield Piece(kind, position, token.end())
 
 
 def _with_strings(source: str, token: re.Match[str], kind: PieceKind) -> Iterator[Piece]:
@@ -126,9 +156,10 @@ def codes(text: str) -> list[str]:
     return sorted(text[piece.start : piece.end] for piece in pieces(text) if piece.kind is not PieceKind.TEXT)
 
 
-def _runs(source: str) -> Iterator[tuple[int, int]]:
-    """The places of the units of a source: between breaks, without codes and blanks at the edges."""
+def _runs(source: str) -> Iterator[tuple[int, int, bool]]:
+    """The places of the units of a source: between breaks, without codes and blanks at the edges; whether each is an attribute."""
     run: list[Piece] = []
+    in_attribute = False
     for piece in (*pieces(source), Piece(PieceKind.BREAK, len(source), len(source))):
         if piece.kind is not PieceKind.BREAK:
             run.append(piece)
@@ -136,8 +167,8 @@ def _runs(source: str) -> Iterator[tuple[int, int]]:
         if texts := [each for each in run if each.kind is PieceKind.TEXT and source[each.start : each.end].strip()]:
             inner = run[run.index(texts[0]) : run.index(texts[-1]) + 1]
             if any(_LETTER.search(source, each.start, each.end) for each in texts):
-                yield inner[0].start, inner[-1].end
-        run = []
+                yield inner[0].start, inner[-1].end, in_attribute
+        run, in_attribute = [], _OPENED.search(source, piece.start, piece.end) is not None
 
 
 def read_parts(files: Mapping[str, str], template: str, language: Language) -> dict[str, SourcePart]:
@@ -170,9 +201,12 @@ def units(parts: Mapping[str, SourcePart], files: Mapping[str, str], whole: froz
     for name, part in parts.items():
         runs = list(_runs(part.text))
         if name in whole and runs:
-            runs = [(runs[0][0], runs[-1][1])]
+            runs = [(runs[0][0], runs[-1][1], False)]
         offset = part.raw.find(part.text) if part.raw != part.text else 0
-        for number, (start, end) in enumerate(runs, 1):
+        counts = {False: 0, True: 0}  # apart, so that an alt text changes no other id
+        for start, end, in_attribute in runs:
+            counts[in_attribute] += 1
+            number = f"{'alt-' if in_attribute else ''}{counts[in_attribute]}"
             line = files[part.file].count("\n", 0, part.start + max(offset, 0) + start) + 1
             marked = (
                 _mark_before(part, start) is not None or JINJA_MARK in part.text[start:end] or _line_above(part, files[part.file])

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from channels.http_adapter import utc_now
 from dispatcher.devserver import supervisor
 from dispatcher.devserver.supervisor import (
     ChildCommand,
@@ -25,6 +26,7 @@ from dispatcher.devserver.supervisor import (
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import Engines, engines
+from dispatcher.identity.users import ensure_local
 from dispatcher.runtime.bootstrap import check_keys_and_policy, migrate_once
 from dispatcher.runtime.settings import Settings
 from dispatcher.web.api_keys import local_key
@@ -50,7 +52,8 @@ class RunningStack:
     engines: Engines
     urls: StackUrls
     environ: Mapping[str, str]  # for commands that work on the same data
-    key: str | None = field(repr=False)  # for API and console on this machine only; None where API keys are configured
+    key: str | None = field(repr=False)  # for the API, on this machine only; None where API keys are configured
+    password: str | None = field(repr=False)  # of the person `local`; None where others sign in
 
 
 @contextmanager
@@ -78,14 +81,16 @@ def run_stack(
             "DISPATCHER_BROKER_URL": joined.broker_url,
             "DISPATCHER_SECRET_KEY": settings.secret_key,
         }
-        key = None
+        key, password = None, None
+        if settings.database_url is None:
+            password = ensure_local(joined.database_url, KeyRing.parse(settings.secret_key), utc_now())
         if settings.api_keys is None and settings.database_url is None:
             key, keys = local_key(KeyRing.parse(settings.secret_key).newest, settings.home)
             shared["DISPATCHER_API_KEYS"] = str(keys)
         urls = _urls(settings, flower_port)
         with supervised(commands, settings.home / "log", {**environ, **shared}, say) as children:
             children.await_ready(until=until)
-            yield RunningStack(children, joined, urls, shared, key)
+            yield RunningStack(children, joined, urls, shared, key, password)
 
 
 def _commands(settings: Settings, workers: int, flower_port: int | None) -> Sequence[ChildCommand]:

@@ -50,6 +50,14 @@ class KeyMismatch(LedgerUnavailable):
     """The secret keys of this process are not those that the ledger was written with: it must not work on it."""
 
 
+class NotAllowed(Exception):
+    """Who asks lacks the right; the message names it, and the roles that have it."""
+
+
+class SignInNeeded(Exception):
+    """Nobody is signed in, or too long ago; the message says what to do."""
+
+
 class PolicyNotInForce(Exception):
     """The policy of this process is not the one in force."""
 

@@ -167,6 +167,14 @@ def placeholder(value: object) -> str | None:
     return "holds the mark of a template that was not filled in" if _PLACEHOLDER.search(text) else None
 
 
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are not UTF-8
+
+
+def as_windows_1252(text: str) -> str:
+    """The text with bytes that are not UTF-8 read as Windows-1252: a no-break space after an opt-out does not hide it."""
+    return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace") if _NOT_UTF8.search(text) else text
+
+
 _MISREAD = re.compile("[\u00c2-\u00f4][\u0080-\u00bf\u0152-\u2122]")
 
 

@@ -64,7 +64,7 @@ _STOP_PHRASES = """
     opt out|schrijf mij uit|schrijf me uit|meld mij af|meld me af|haal mij eraf|remove me|take me off|take me off your list
     desabonnez moi|desinscrivez moi|melde mich ab|melden sie mich ab|trage mich aus|tragen sie mich aus
 """
-_EMPTY_PHRASES = "ik wil|je veux|je ne veux|ich will|ich mochte|i want to|i want"
+_EMPTY_PHRASES = "a u b|ik wil|je veux|je ne veux|ich will|ich mochte|i want to|i want"
 _PHRASES: Mapping[tuple[str, ...], tuple[str, ...]] = {
     **dict.fromkeys(_phrases(_STOP_PHRASES), ("stop",)),
     **dict.fromkeys(_phrases(_EMPTY_PHRASES), ()),

@@ -8,7 +8,8 @@ import unicodedata
 def is_same_name(one: str, other: str) -> bool:
     """Whether two names are the same but for case, blanks and forms of Unicode: "Jana Maes" is " jana  MAES", too.
 
-    Four eyes depend on it: who adds a blank to a name is not a second person.
+    Templates name their author in words, and former versions recorded people by name: who adds a blank to a name is not a second
+    person.
     """
     return _folded(one) == _folded(other)
 

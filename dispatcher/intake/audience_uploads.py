@@ -1,6 +1,7 @@
 """Uploaded audiences: files that arrive by HTTP, whole or in parts, and are complete or not there for a campaign.
 
-An upload is a folder with `part` (the bytes so far, as they were sent), `upload.json` and, once it is complete, the audience.
+An upload is a folder with `part` (the bytes so far, as they were sent), `upload.json` and, once it is complete, the audience;
+and `columns.json` where a person has assigned the columns of a file whose header has other names.
 A part is on disk before it is confirmed, so an interrupted upload goes on where it ended. A complete one does not change: a
 campaign may be loading from it. Files have mode 0600, because rows are personal data.
 """
@@ -14,13 +15,14 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from dispatcher.domain.principal import is_same_principal
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.rows import SUFFIXES
 
@@ -32,9 +34,9 @@ TYPES = {
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": ".xlsx",
 }
 UPLOADS = "uploads"  # in the folder of audience files
-PART, DRAFT, NOTE = "part", "unpacked", "upload.json"
+PART, DRAFT, NOTE, COLUMNS = "part", "unpacked", "upload.json", "columns.json"
 GZIP = 31  # zlib's name for gzip with its header
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
+ID = "[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
 PIECE_BYTES = 1024 * 1024
 RATIO_FREE_BYTES = 10 * 1024 * 1024  # a small file may unpack to more than the ratio allows: it does no harm
 
@@ -45,6 +47,10 @@ class UploadConflict(Exception):
 
 class UploadTooLarge(Exception):
     """The upload, or what it unpacks to, is larger than the settings allow. Nothing of it is kept."""
+
+
+class ForeignUpload(BadInput):
+    """The upload belongs to somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,8 @@ class Upload:
     submitted_by: str = ""  # the name of the API key; empty for the command line: then any key may use it
 
     def is_open_to(self, caller: str) -> bool:
-        """Whether this caller may read, continue and delete it."""
-        return self.submitted_by.strip().casefold() in ("", caller.strip().casefold())
+        """Whether this caller may read, use, continue and delete it."""
+        return not self.submitted_by or is_same_principal(self.submitted_by, caller)
 
     @property
     def is_complete(self) -> bool:
@@ -240,7 +246,7 @@ class UploadWriter:
 
 def is_id(text: str) -> bool:
     """Whether this can be the id of an upload, and so the name of its folder."""
-    return _ID.fullmatch(text) is not None
+    return re.fullmatch(ID, text, re.ASCII) is not None
 
 
 def suffix_of(upload_id: str, content_type: str) -> str | None:
@@ -262,15 +268,43 @@ def every(audiences: Path) -> list[Upload]:
     return [upload for upload in (_read(folder / name) for name in names) if upload is not None]
 
 
-def path_of(audiences: Path, upload_id: str) -> Path:
-    """The file of a complete upload. Raises BadInput."""
+def path_of(audiences: Path, upload_id: str, caller: str | None = None) -> Path:
+    """The file of a complete upload that this caller may use; None may use any. Raises BadInput."""
     upload = find(audiences, upload_id)
+    if upload is not None and caller is not None and not upload.is_open_to(caller):
+        message = f"upload {upload_id!r} belongs to {upload.submitted_by}, who alone can use it"
+        raise ForeignUpload(InputError("campaign", 0, "audience.upload", message))
     if upload is None:
         raise _bad(f"there is no upload {upload_id!r}: put it to /v1/audiences first", "campaign", "audience.upload")
     if not upload.is_complete:
         message = f"upload {upload_id!r} is not complete: {upload.received} of {upload.total or 'its'} bytes have arrived"
         raise _bad(message, "campaign", "audience.upload")
     return audiences / UPLOADS / upload_id / f"audience{upload.suffix}"
+
+
+def assign_columns(audiences: Path, upload_id: str, columns: Sequence[str]) -> None:
+    """Name the columns of a complete upload by their position, in place of its header; none: the header counts again.
+
+    Call it before a campaign loads from the upload. Raises BadInput.
+    """
+    file = path_of(audiences, upload_id).with_name(COLUMNS)
+    if not columns:
+        file.unlink(missing_ok=True)
+        return
+    draft = file.with_name(f"{COLUMNS}.new")
+    with _create(draft) as opened:
+        opened.write(json.dumps(list(columns)).encode())
+    draft.replace(file)
+
+
+def assigned_columns(path: Path) -> tuple[str, ...]:
+    """The columns that were assigned to the upload with this file; none for any other file."""
+    if path.parent.parent.name != UPLOADS:
+        return ()
+    try:
+        return tuple(json.loads(path.with_name(COLUMNS).read_bytes()))
+    except FileNotFoundError:
+        return ()
 
 
 def delete(audiences: Path, upload_id: str) -> bool:

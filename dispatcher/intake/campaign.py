@@ -20,7 +20,13 @@ from dispatcher.domain.notation import Notation, day, number, trim
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.audience import Id, audience_file, inline, read_audience
 from dispatcher.intake.audience_folder import allowed_file
-from dispatcher.intake.audience_uploads import path_of
+from dispatcher.intake.audience_reference import (
+    AudienceSources,
+    UploadReference,
+    UrlReference,
+    read_reference,
+    referenced_file,
+)
 from dispatcher.intake.campaign_sender import sender_errors
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.form_fields import form_fields, options_of
@@ -36,12 +42,6 @@ VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,20}$")
 NO_FALLBACK = "needs route first and a second channel to fall back to"
 
 
-class UploadReference(StrictModel):
-    """An audience that was uploaded before, by its id."""
-
-    upload: Id
-
-
 class CampaignFields(StrictModel):
     """The fields of a campaign form other than its options."""
 
@@ -50,7 +50,7 @@ class CampaignFields(StrictModel):
     variants: Annotated[dict[VariantName, str], Field(min_length=2, max_length=10)] | None = None
     entity: str | None = None
     channels: Channels | None = None
-    audience: str | list[Any] | UploadReference | None = None
+    audience: str | list[Any] | UploadReference | UrlReference | None = None
 
 
 CampaignForm = create_model(
@@ -156,42 +156,44 @@ class ValidationContext:
 
 
 def read_request(
-    path: Path, audience: Path | None, rules: FileRules = DEFAULT_FILE_RULES, audiences: Path | None = None
+    path: Path, audience: Path | None, rules: FileRules = DEFAULT_FILE_RULES, sources: AudienceSources | None = None
 ) -> CampaignRequest:
-    """A campaign from its YAML file. Its audience is the file given, or else the one it names, relative to it, or an upload in
-    `audiences`. Raises BadInput."""
+    """A campaign from its YAML file. Its audience is the file given, or else the one it names, relative to it, or one of
+    `sources`. Raises BadInput."""
     form, lines = read_yaml(path)
     if audience is None and isinstance(form.get("audience"), str):
         audience = path.parent / form["audience"]
     elif audience is None:
-        audience = _uploaded(form, audiences)
+        audience = _referenced(form, sources, str(path), lines)
     return _request(form, str(path), lines, audience, rules)
 
 
 def parse_request(
-    form: Mapping[str, Any], audiences: Path | None = None, rules: FileRules = DEFAULT_FILE_RULES, uploads_only: bool = False
+    form: Mapping[str, Any],
+    sources: AudienceSources | None = None,
+    rules: FileRules = DEFAULT_FILE_RULES,
+    uploads_only: bool = False,
 ) -> CampaignRequest:
-    """A campaign from JSON, with its audience inline or, where `audiences` is given, in an upload there or, unless
-    `uploads_only`, in a file of that folder. Raises BadInput."""
+    """A campaign from JSON, with its audience inline or, where `sources` are given, in an upload, behind a URL or, unless
+    `uploads_only`, in a file of their folder. Raises BadInput."""
     check_size(form, "campaign", CAMPAIGN_VALUES_MAX)
     named = form.get("audience")
     if not isinstance(named, str):
-        return _request(form, "campaign", {}, _uploaded(form, audiences), rules)
-    if audiences is None or uploads_only:
-        message = 'should be a list of rows, or {"upload": ID}; a file cannot be named here'
+        return _request(form, "campaign", {}, _referenced(form, sources, "campaign", {}), rules)
+    if sources is None or uploads_only:
+        message = 'should be a list of rows, {"upload": ID} or {"url": URL}; a file cannot be named here'
         raise BadInput(InputError("campaign", 0, "audience", message))
-    return _request(form, "campaign", {}, allowed_file(audiences, named), rules)
+    return _request(form, "campaign", {}, allowed_file(sources.folder, named), rules)
 
 
-def _uploaded(form: Mapping[str, Any], audiences: Path | None) -> Path | None:
-    """The file of the upload that a form names; None where it names none, or not as the form's checks allow."""
+def _referenced(form: Mapping[str, Any], sources: AudienceSources | None, file: str, lines: Mapping[str, int]) -> Path | None:
+    """The file of the upload or URL that a form names; None where it names none. Raises BadInput."""
     named = form.get("audience")
     if not isinstance(named, dict):
         return None
-    reference = validate(UploadReference, named, "campaign")
-    if audiences is None:
-        raise BadInput(InputError("campaign", 0, "audience.upload", "cannot be used here: this process has no folder of uploads"))
-    return path_of(audiences, reference.upload)
+    reference = read_reference(named, file, lines.get("audience", 0))
+    checked = validate(CampaignForm, form, file, lines)  # a form that is refused fetches nothing
+    return referenced_file(reference, checked.id, sources, file)
 
 
 def parse_rows(form: Mapping[str, Any]) -> Iterable[AudienceRow | AudienceError]:
@@ -258,7 +260,9 @@ def _channels(form: CampaignFields, templates: Sequence[Template]) -> tuple[Chan
 def find_template(name: str, file: str, line: int, catalog: Catalog) -> Template:
     """The template of this name. Raises `UnknownTemplate`."""
     if name not in catalog:
-        raise UnknownTemplate(InputError(file, line, "template", f"unknown template {name!r}{did_you_mean(name, catalog)}"))
+        has_faults = isinstance(catalog, Catalog) and catalog.faults
+        message = catalog.reason(name) if has_faults else f"unknown template {name!r}{did_you_mean(name, catalog)}"
+        raise UnknownTemplate(InputError(file, line, "template", message))
     return catalog[name]
 
 

@@ -17,6 +17,7 @@ TOO_LONG = f"is longer than {ROW_LENGTH_MAX} characters"
 # Unicode and ASCII have more ends of lines than CSV (UAX 14, class BK and NL; str.splitlines). Some programs write them.
 _OTHER_ENDS = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
 _ENDS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+_QUOTES_CELLS = "has a quote that takes in the cells after it"
 _NOT_CLOSED = "opens a quote that is not closed"
 csv.field_size_limit(2 * ROW_LENGTH_MAX)
 
@@ -53,8 +54,8 @@ class CsvRecords:
     """The records of a CSV file.
 
     A quote that is not closed would make one cell of the lines that follow. Where a quoted cell has more lines than the rules
-    allow, or a line inside it looks like a row of its own, or the file ends in it, only the line of the quote is refused, and
-    reading goes on with the next line.
+    allow, a line inside it looks like a row of its own, the file ends in it, or the record then lacks cells, only the line of the
+    quote is refused, and reading goes on with the next line.
     """
 
     def __init__(self, lines: Iterator[tuple[int, str]], delimiter: str, widths: tuple[int, int], lines_max: int) -> None:
@@ -85,6 +86,8 @@ class CsvRecords:
         while True:
             try:
                 cells = self._cells([*taken[:-1], taken[-1].rstrip(_ENDS)])
+                if len(cells) < self._width and self._is_quote_of_cells(cells, taken):
+                    return self._broken(line, taken, _QUOTES_CELLS)
                 return (len(cells) > self._width_max and self._first_of(line, taken)) or CsvRecord(line, cells)
             except csv.Error as error:
                 if "unexpected end of data" not in str(error):  # that one says that a quote is open
@@ -101,16 +104,28 @@ class CsvRecords:
     def _cells(self, lines: Sequence[str]) -> list[str]:
         return next(csv.reader(lines, delimiter=self._delimiter, strict=True), [])
 
+    def _is_quote_of_cells(self, cells: Sequence[str], taken: Sequence[str]) -> bool:
+        """Whether a quote took in the cells that a record lacks: it ends on a later line, or without quotes the line has all."""
+        if not any(map(trim, cells)):
+            return False
+        return len(taken) > 1 or self._width <= len(self._without_quotes(taken[0])) <= self._width_max
+
+    def _without_quotes(self, text: str) -> list[str]:
+        cells = next(csv.reader([text.rstrip(_ENDS)], delimiter=self._delimiter, quoting=csv.QUOTE_NONE), [])
+        return [cell.strip('"') for cell in cells]
+
     def _first_of(self, line: int, taken: Sequence[str]) -> CsvRecord | None:
-        """The record that ends within its last line, where other rows follow on that line; they are read next."""
-        for end in _OTHER_ENDS.finditer(taken[-1]) if len(taken) > 1 else ():
-            try:
-                cells = self._cells([*taken[:-1], taken[-1][: end.start()]])
-            except csv.Error:
-                continue
-            if len(cells) <= self._width_max:
-                self._again.appendleft((line + len(taken) - 1, taken[-1][end.end() :]))
-                return CsvRecord(line, cells)
+        """The record that ends within one of these lines, where other rows follow on that line; they are read next."""
+        for place, text in enumerate(taken if len(taken) > 1 else ()):
+            for end in _OTHER_ENDS.finditer(text):
+                try:
+                    cells = self._cells([*taken[:place], text[: end.start()]])
+                except csv.Error:
+                    continue
+                if len(cells) <= self._width_max:
+                    rest = [(line + place, text[end.end() :]), *enumerate(taken[place + 1 :], line + place + 1)]
+                    self._again.extendleft(reversed(rest))
+                    return CsvRecord(line, cells)
         return None
 
     def _why_not(self, more: str | None, taken: Sequence[str]) -> str | None:
@@ -126,5 +141,4 @@ class CsvRecords:
     def _broken(self, line: int, taken: list[str], reason: str) -> CsvRecord:
         """Only the first line is refused; the others are read again, each as the start of a record."""
         self._again.extendleft(reversed([(line + place, text) for place, text in enumerate(taken) if place]))
-        cells = next(csv.reader([taken[0].rstrip(_ENDS)], delimiter=self._delimiter, quoting=csv.QUOTE_NONE), [])
-        return CsvRecord(line, [cell.strip('"') for cell in cells], reason)
+        return CsvRecord(line, self._without_quotes(taken[0]), reason)

@@ -14,6 +14,7 @@ from pydantic_core import from_json
 
 REPEATED = "occurs twice in one object"
 READINGS_MAX = 20
+_BETWEEN = re.compile(r"[ \t,;]*")
 _NAME_END = re.compile(r'"\s*:')
 
 
@@ -35,44 +36,51 @@ def may_repeat_names(text: str, value: Any) -> bool:
     return len(_NAME_END.findall(text)) > _names(value)
 
 
-def all_readings(text: str) -> tuple[Any, ...]:
-    """The ways to read a text whose names occur several times: with the last value of each, the first, the second …"""
+def all_readings(text: str, strict: bool = True) -> tuple[Any, ...]:
+    """The ways to read a text whose names occur several times: with the last value of each, the first, the second …
+
+    Without `strict` control characters may stand in its strings.
+    """
     most = 1
 
     def count(pairs: Sequence[tuple[str, Any]]) -> None:
         nonlocal most
         most = max(most, *Counter(name for name, _ in pairs).values(), 1)
 
-    json.loads(text, object_pairs_hook=count)
+    json.loads(text, object_pairs_hook=count, strict=strict)
     places = range(-1, min(most, READINGS_MAX) - 1)
-    return tuple(json.loads(text, object_pairs_hook=partial(_with_values_at, place)) for place in places)
+    return tuple(json.loads(text, object_pairs_hook=partial(_with_values_at, place), strict=strict) for place in places)
 
 
-def readings_of(text: str) -> tuple[dict[str, Any], ...]:
-    """The objects that can be read from a line that is not one JSON object: cut short, in a list, or with something after it."""
+def objects_in(text: str) -> tuple[tuple[dict[str, Any], ...], ...]:
+    """The objects that can be read from a line that is not one JSON object: cut short, in a list, or with something after it. Each
+    with its readings, as in `all_readings`.
+    """
     text = text.replace("\0", "").strip(" \t\r\n,;\ufeff\u200b")
     text = re.sub(r",\s*(?=[}\]])", "", text)
     try:
         readings = all_readings(text)
     except (ValueError, RecursionError):
         return _leading_objects(text)
-    objects = (each for value in readings for each in (value if isinstance(value, list) else (value,)))
-    return tuple(each for each in objects if isinstance(each, dict))
+    lists = (value if isinstance(value, list) else [value] for value in readings)
+    objects = (tuple(each for each in readings_of_one if isinstance(each, dict)) for readings_of_one in zip(*lists, strict=False))
+    return tuple(filter(None, objects))
 
 
-def _leading_objects(text: str) -> tuple[dict[str, Any], ...]:
-    """The objects with which a text begins, and of the last one as much as is there."""
+def _leading_objects(text: str) -> tuple[tuple[dict[str, Any], ...], ...]:
+    """The objects with which a text begins, each with its readings, and of the last one as much as is there."""
     decoder, place = json.JSONDecoder(strict=False), 0
-    found: list[Any] = []
+    found: list[tuple[Any, ...]] = []
     try:
-        while place < len(text) and len(found) < READINGS_MAX:
-            value, place = decoder.raw_decode(text, place)
-            found.append(value)
-            place += len(text[place:]) - len(text[place:].lstrip(" \t,;"))
+        while place < len(text):
+            _, end = decoder.raw_decode(text, place)
+            found.append(all_readings(text[place:end], strict=False))
+            place = _BETWEEN.match(text, end).end()  # type: ignore[union-attr]  # it always matches
     except (ValueError, RecursionError):
         with suppress(ValueError):
-            found.append(from_json(text[place:], allow_partial=True))
-    return tuple(each for each in found if isinstance(each, dict))
+            found.append((from_json(text[place:].encode("utf-8", "replace"), allow_partial=True),))
+    objects = (tuple(each for each in readings if isinstance(each, dict)) for readings in found)
+    return tuple(filter(None, objects))
 
 
 def _with_values_at(place: int, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeAlias
@@ -25,8 +25,13 @@ from dispatcher.domain.preferences import changes
 from dispatcher.domain.recipient import Device
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.ledger.consent.recipients import Recipient
+from dispatcher.policy.contracts import unknown_version
 
 BIRTH_YEAR_MIN = 1890
+CONTRACT_VERSION = (
+    "the version of the contract that the tailored choices accept, as the customer saw it. Without it, the record does not say "
+    "which version was accepted: where the policy requires an acceptance of the version in force, such a choice is not enough"
+)
 IDENTITY = "identity"  # the data category of names: an absent one must not be written as "null"
 
 
@@ -138,12 +143,14 @@ class RecipientForm(_StrictBlock):
     object_profiling: bool | None = None
     profile: Annotated[dict[Identifier, Variables], Field(max_length=50)] = {}
     said_at: Annotated[datetime, BeforeValidator(_moment)] | None = None
+    contract_version: Annotated[str, Field(description=CONTRACT_VERSION)] | None = None
 
 
-def parse(data: Mapping[str, Any], now: datetime, region: str | None = None) -> Recipient:
+def parse(data: Mapping[str, Any], now: datetime, region: str | None = None, contract_versions: Collection[str] = ()) -> Recipient:
     """One recipient from plain data, with the fields of docs/reference/files.md. Raises `BadRecipient`.
 
     `said_at` is when the choices in it were made. National telephone numbers are those of the `region`; without one, refused.
+    `contract_versions` are those that a row may name; without any, it may name each.
     """
     try:
         row = RecipientForm.model_validate(data, context={"region": region})
@@ -156,6 +163,8 @@ def parse(data: Mapping[str, Any], now: datetime, region: str | None = None) -> 
         raise BadRecipient("birth_date", "lies in the future")
     if row.said_at and row.said_at > now:
         raise BadRecipient("said_at", "lies in the future")
+    if row.contract_version and contract_versions and row.contract_version not in contract_versions:
+        raise BadRecipient("contract_version", unknown_version(row.contract_version, contract_versions))
     if row.partner == row.id:
         raise BadRecipient("partner", "is the recipient itself")
     return _recipient(row)
@@ -180,6 +189,7 @@ def _recipient(row: RecipientForm) -> Recipient:
         profile=row.profile,
         changes=changes(_given(row.offers), _given(row.channels), row.object_marketing, row.object_profiling),
         said_at=row.said_at,
+        contract_version=row.contract_version or "",
     )
 
 

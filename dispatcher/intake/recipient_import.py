@@ -7,9 +7,9 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -65,7 +65,7 @@ def _list(text: str) -> Any:
 
 
 _CELLS: Mapping[str, Cell] = {
-    **dict.fromkeys(("id", "timezone", "email", "phone", "whatsapp", "partner", "said_at"), trim),
+    **dict.fromkeys(("id", "timezone", "email", "phone", "whatsapp", "partner", "said_at", "contract_version"), trim),
     "person": _word,
     "language": _language,
     "birth_date": day,
@@ -128,7 +128,7 @@ def read_recipient(row: SourceRow, now: datetime, rules: FileRules) -> tuple[Sou
     try:
         if row.notation is not Notation.JSON:
             _check_numbers(row.data)
-        return row, parse(row.data, now, rules.default_region)
+        return row, parse(row.data, now, rules.default_region, rules.contract_versions)
     except BadRecipient as error:
         return UnreadableRow(row.line, error.field, error.reason, _value_at(row.data, error.field), row.data, (row.data,))
 
@@ -154,7 +154,7 @@ def _nested(reading: Mapping[str, Any]) -> dict[str, Any]:
         elif block in {"offers", "channels"} and isinstance(value, str):
             data[block] = value  # "none" is an opt-out of all, and no JSON
             with suppress(ValueError):
-                data[block] = from_json(value)
+                data[block] = from_json(value.encode("utf-8", "replace"))  # it may hold half a surrogate pair
         else:
             data[column] = _CELLS[column](value) if column in {"person", "language"} and isinstance(value, str) else value
     return data
@@ -226,8 +226,7 @@ def import_file(
             counts.update(new=len(result.new), changed=len(result.changed), unchanged=len(result.unchanged))
             known = record_opt_outs(connection, secret, opt_out_statements(batch.refused.values()), request.actor, request.now)
             for bad, opt_outs in batch.bad:
-                recorded = opt_outs is not None and opt_outs.id in known
-                rejected.add(bad, [change.subject for change in opt_outs.changes] if opt_outs and recorded else ())
+                rejected.add(bad, recorded_subjects(opt_outs, known))
             for recipient_id in result.erased:
                 row = batch.rows[recipient_id][0]
                 rejected.add(UnreadableRow(row.line, "id", ERASED, recipient_id, row.data))
@@ -258,12 +257,17 @@ def opt_out_statements(refused: Iterable[RefusedOptOuts]) -> list[Recipient]:
     ]
 
 
+def recorded_subjects(opt_outs: Iterable[RefusedOptOuts], known: Container[str]) -> tuple[str, ...]:
+    """The subjects of opt-outs in one invalid row that were recorded, because they are about somebody `known`."""
+    return tuple(dict.fromkeys(change.subject for each in opt_outs if each.id in known for change in each.changes))
+
+
 class RecipientBatch:
     """Rows that are written together: valid ones by id, invalid ones, and the opt-outs of these by id."""
 
     def __init__(self) -> None:
         self.rows: dict[str, tuple[SourceRow, Recipient]] = {}
-        self.bad: list[tuple[UnreadableRow, RefusedOptOuts | None]] = []
+        self.bad: list[tuple[UnreadableRow, tuple[RefusedOptOuts, ...]]] = []
         self.refused: dict[str, RefusedOptOuts] = {}
 
     @property
@@ -271,26 +275,34 @@ class RecipientBatch:
         """The number of its last line."""
         return max([row.line for row, _ in self.rows.values()] + [bad.line for bad, _ in self.bad])
 
-    def is_full_for(self, recipient_id: str | None) -> bool:
-        """Whether the next row, for this person, goes into the next batch: a person's rows are written in the order of the file."""
+    def is_full_for(self, ids: Iterable[str]) -> bool:
+        """Whether the next row, for these people, goes into the next batch: a person's rows are written in the file's order."""
         is_full = len(self.rows) == BATCH_ROWS or len(self.bad) == BATCH_ROWS
-        return is_full or recipient_id in self.refused or (recipient_id in self.rows)
+        return is_full or any(each in self.refused or each in self.rows for each in ids)
 
 
 def batches(items: Iterable[tuple[SourceRow, Recipient] | UnreadableRow]) -> Iterator[RecipientBatch]:
     """Rows some thousand at a time. A second row for the same person goes into the next batch."""
     batch = RecipientBatch()
     for item in items:
-        opt_outs = opt_outs_in([_nested(reading) for reading in item.readings]) if isinstance(item, UnreadableRow) else None
-        recipient_id = (opt_outs.id if opt_outs else None) if isinstance(item, UnreadableRow) else item[1].id
-        if batch.is_full_for(recipient_id):
+        opt_outs = _opt_outs(item) if isinstance(item, UnreadableRow) else {}
+        if batch.is_full_for(opt_outs if isinstance(item, UnreadableRow) else (item[1].id,)):
             yield batch
             batch = RecipientBatch()
         if isinstance(item, UnreadableRow):
-            batch.bad.append((item, opt_outs))
-            if opt_outs:
-                batch.refused[opt_outs.id] = opt_outs
+            batch.bad.append((item, tuple(opt_outs.values())))
+            batch.refused |= opt_outs
         else:
             batch.rows[item[1].id] = item
     if batch.rows or batch.bad:
         yield batch
+
+
+def _opt_outs(bad: UnreadableRow) -> dict[str, RefusedOptOuts]:
+    """The opt-outs in an invalid row by the id of the person: more than one where several rows are on its line."""
+    people: dict[str, RefusedOptOuts] = {}
+    for readings in (bad.readings, *bad.others):
+        if (found := opt_outs_in([_nested(reading) for reading in readings])) is not None:
+            before = people.get(found.id, found)
+            people[found.id] = replace(before, changes=tuple(dict.fromkeys((*before.changes, *found.changes))))
+    return people

@@ -22,17 +22,18 @@ from typing import IO, Any, TextIO, TypeAlias
 
 from pydantic_core import from_json
 
-from dispatcher.domain.notation import Notation, is_misread, trim
+from dispatcher.domain.notation import Notation, as_windows_1252, is_misread, trim
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.csv_records import TOO_LONG, CsvRecords, LongLine, read_lines
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.intake.json_names import REPEATED, all_readings, may_repeat_names, readings_of, repeated_name
+from dispatcher.intake.json_names import REPEATED, all_readings, may_repeat_names, objects_in, repeated_name
 from dispatcher.intake.workbook import BadWorkbook, workbook_rows
 from dispatcher.policy import FileRules
 
 SCAN_BYTES = 1024 * 1024
 SUFFIXES = {".jsonl", ".csv", ".tsv", ".xlsx"}
 DELIMITERS = ",;\t|"
+IGNORED = "-"
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are not UTF-8
 _UTF8_CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _NOT_CP1252 = frozenset(b"\x81\x8d\x8f\x90\x9d")
@@ -54,7 +55,7 @@ class UnreadableRow:
     """A row that is rejected. `value` and `row` may be personal data: only the reject file gets them.
 
     `readings` are the row's cells by column, as far as they can be told apart: more than one where a delimiter too many leaves open
-    which cell belongs to which column.
+    which cell belongs to which column. `others` are the readings of other rows on the same line.
     """
 
     line: int
@@ -63,6 +64,7 @@ class UnreadableRow:
     value: Any = option(default=None, repr=False)
     row: Any = option(default=None, repr=False)
     readings: tuple[dict[str, Any], ...] = option(default=(), repr=False)
+    others: tuple[tuple[dict[str, Any], ...], ...] = option(default=(), repr=False)
 
 
 Cell: TypeAlias = Callable[[str], Any]  # a cell's text as a value; raises ValueError(reason)
@@ -71,11 +73,23 @@ Cell: TypeAlias = Callable[[str], Any]  # a cell's text as a value; raises Value
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The columns that a file may have: how to read their cells (None: no such column), the one that it must have, and the names to
-    suggest for another."""
+    suggest for another. `by_position` names the columns in place of the file's header; `IGNORED` is one whose cells are not read.
+    """
 
     cell_of: Callable[[str], Cell | None]
     key: str
     names: Collection[str]
+    by_position: tuple[str, ...] = ()
+
+    def name_of(self, position: int, cell: str) -> str:
+        """The name of a column, which the header has as `cell`."""
+        if not self.by_position:
+            return _column(cell, self)
+        return self.by_position[position] if position < len(self.by_position) else IGNORED
+
+    def knows(self, name: str) -> bool:
+        """Whether there is such a column, or it is to be ignored."""
+        return self.cell_of(name) is not None or (name == IGNORED and bool(self.by_position))
 
 
 def read_rows(path: Path, columns: Columns, rules: FileRules, skip: int = 0) -> Iterator[SourceRow | UnreadableRow]:
@@ -189,26 +203,32 @@ def _jsonl(file: TextIO, skip: int) -> Iterator[SourceRow | UnreadableRow]:
         if skip > 0:
             skip -= 1
         else:
-            is_long = isinstance(text, LongLine)
-            yield UnreadableRow(line, "", TOO_LONG, readings=readings_of(text)) if is_long else _json_row(line, text)
+            yield unreadable_json(line, TOO_LONG, text) if isinstance(text, LongLine) else _json_row(line, text)
 
 
 def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
-    reason = _unreadable(text)
+    reason, row = _unreadable(text), text.strip()
+    text = as_windows_1252(text)
     data: Any = None
     try:
-        data = from_json(text if text.isascii() else _NOT_UTF8.sub("\ufffd", text), allow_inf_nan=False)
+        data = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         reason = reason or f"is not JSON: {str(error).replace(' at line 1', ' at')}"
     if reason is None and "\\u" in text:  # what is escaped is seen only now
         reason = _unreadable(json.dumps(data, ensure_ascii=False))
     if not isinstance(data, dict):
-        return UnreadableRow(line, "", reason or "is not a JSON object", row=text.strip(), readings=readings_of(text))
+        return unreadable_json(line, reason or "is not a JSON object", text, row)
     repeated = repeated_name(text) if may_repeat_names(text, data) else None
     if reason is None and repeated is None:
         return SourceRow(line, data)
     readings = all_readings(text) if repeated is not None else (data,)
-    return UnreadableRow(line, "" if reason else repeated or "", reason or REPEATED, row=text.strip(), readings=readings)
+    return UnreadableRow(line, "" if reason else repeated or "", reason or REPEATED, row=row, readings=readings)
+
+
+def unreadable_json(line: int, reason: str, text: str, row: str | None = None) -> UnreadableRow:
+    """The row of a line that is not one JSON object, with the objects that can be read from it."""
+    first, *others = objects_in(as_windows_1252(text)) or ((),)
+    return UnreadableRow(line, "", reason, row=row, readings=first, others=tuple(others))
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------------------
@@ -259,7 +279,7 @@ class _Header:
     """The columns of a file, and how to read a row of their cells."""
 
     def __init__(self, path: Path, line: int, cells: Sequence[str], columns: Columns) -> None:
-        names = [_column(cell, columns) for cell in cells]
+        names = [columns.name_of(position, cell) for position, cell in enumerate(cells)]
         self.width = len(names)  # with the columns that were emptied, which a spreadsheet writes all the same
         while names and not names[-1]:
             names.pop()
@@ -273,7 +293,7 @@ class _Header:
 
     @staticmethod
     def _faults(path: Path, line: int, names: list[str], columns: Columns) -> Iterator[InputError]:
-        if all(columns.cell_of(name) is None for name in names):
+        if not any(columns.knows(name) for name in names):
             # perhaps a file without a header: then these are values, which may be personal data
             known = ", ".join(list(columns.names)[:12])
             yield InputError(
@@ -285,10 +305,10 @@ class _Header:
         for number, name in enumerate(names, start=1):
             if not name:
                 yield InputError(str(path), line, "", f"column {number} has no name")
-            elif columns.cell_of(name) is None:
+            elif not columns.knows(name):
                 hint = did_you_mean(name, columns.names)
                 yield InputError(str(path), line, name, f"unknown column, number {number}{hint}")
-            elif times[name] > 1 or name in blocks:
+            elif name != IGNORED and (times[name] > 1 or name in blocks):
                 yield InputError(str(path), line, name, "is given twice")
         if columns.key not in names:
             yield InputError(str(path), line, columns.key, "is missing: no column has this name")
@@ -303,7 +323,7 @@ class _Header:
             return UnreadableRow(line, "", reason, row=texts, readings=self.readings(texts))
         data: dict[str, Any] = {}
         for name, text, (steps, cell) in zip(self.names, texts, self._cells, strict=False):
-            if not trim(text):
+            if steps == [IGNORED] or not trim(text):
                 continue
             try:
                 if why := _unreadable(text):
@@ -319,13 +339,14 @@ class _Header:
         return SourceRow(line, data, notation)
 
     def readings(self, texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
-        """The cells by column: counted from the left, and, where there are too many for one row, also from the right.
+        """The cells by column: counted from the left, and, where they are too many for one row but too few for two, also from the
+        right.
 
-        A line with cells for two rows is not counted from the right: its last cells belong to another person.
+        The last cells of a line that holds several rows belong to another person.
         """
         if not texts:
             return ()
-        texts = [_as_cp1252(text) for text in texts]
+        texts = [as_windows_1252(text) for text in texts]
         from_left = dict(zip(self.names, texts, strict=False))
         if not any(map(trim, texts[1:])):  # a whole row in one cell: in quotes, or with another delimiter than the header
             rows = (next(csv.reader([texts[0]], delimiter=each, quoting=csv.QUOTE_NONE), []) for each in DELIMITERS)
@@ -336,11 +357,6 @@ class _Header:
         names = [*self.names, *[""] * (self.width - len(self.names))]
         from_right = dict(zip(reversed(names), reversed(texts), strict=False))
         return from_left, {**from_right, self.names[0]: from_left[self.names[0]]}
-
-
-def _as_cp1252(text: str) -> str:
-    """The text with bytes that are not UTF-8 read as Windows-1252: a no-break space after an opt-out does not hide it."""
-    return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace") if _NOT_UTF8.search(text) else text
 
 
 def _column(cell: str, columns: Columns) -> str:

@@ -12,6 +12,7 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, StringConstraints, field_validator
 
+from dispatcher.domain.audience_urls import LENGTH_MAX
 from dispatcher.domain.run_times import BadCron, check_cron
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.campaign import CampaignRequest, SubmissionDigest, ValidationContext, check_campaign, parse_request
@@ -28,14 +29,15 @@ NOT_ZONES = frozenset({"localtime", "Factory"})  # files beside the zones: the s
 
 
 class ScheduleForm(StrictModel):
-    """A recurring campaign as people write it. Each run takes the newest upload that `campaign.audience.upload` describes."""
+    """A recurring campaign as people write it. Each run takes the newest upload that `campaign.audience.upload` describes, or what
+    `campaign.audience.url` has at its time."""
 
     id: ScheduleId = Field(description="its name; a run's campaign is called weekly-2026-12-01T0900")
     cron: str = Field(max_length=100, description="minute, hour, day of the month, month, day of the week: 0 9 * * 1")
     zone: str = Field(max_length=60, description="the time zone in which that is read, such as Europe/Brussels")
     campaign: dict[str, Any] = Field(
         description='a campaign without id, send_at and expires_at; its audience is {"upload": "weekly-*"}: the newest upload'
-        " whose id begins so, or one with {date}, the day of the run"
+        ' whose id begins so, or one with {date}, the day of the run; or {"url": "https://…"}, fetched at each run'
     )
     ends_at: Moment | None = Field(default=None, description="no run after this")
     expires_after_minutes: int | None = Field(
@@ -79,12 +81,22 @@ class AudiencePattern(StrictModel):
         return re.compile(re.escape(text[:-1]) + ".*" if text.endswith("*") else re.escape(text), re.ASCII)
 
 
+class AudienceUrlPattern(StrictModel):
+    """From where each run fetches its audience: {date} stands for the day of the run."""
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=LENGTH_MAX)]
+
+    def at(self, day: date) -> str:
+        """The URL of a run of this day."""
+        return self.url.replace(DATE, day.isoformat())
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """A checked definition."""
 
     form: ScheduleForm
-    audience: AudiencePattern
+    audience: AudiencePattern | AudienceUrlPattern
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -106,7 +118,8 @@ def parse_schedule(form: Mapping[str, Any], context: ValidationContext) -> Sched
 def stored_schedule(definition: Mapping[str, Any]) -> Schedule:
     """A definition as the ledger has it: it was checked when it came in."""
     form = validate(ScheduleForm, definition, FILE)
-    return Schedule(form, validate(AudiencePattern, form.campaign["audience"], FILE))
+    named = form.campaign["audience"]
+    return Schedule(form, _pattern(named))
 
 
 def _checked(form: ScheduleForm, context: ValidationContext, file: str, lines: Mapping[str, int]) -> Schedule:
@@ -129,19 +142,27 @@ def _checked(form: ScheduleForm, context: ValidationContext, file: str, lines: M
     return Schedule(form, audience)
 
 
-def _audience(form: ScheduleForm) -> AudiencePattern:
+def _audience(form: ScheduleForm) -> AudiencePattern | AudienceUrlPattern:
     named = form.campaign.get("audience")
     if not isinstance(named, dict):
-        expected = 'should be {"upload": "weekly-*"}: each run takes the newest upload of that name'
+        expected = 'should be {"upload": "weekly-*"}: each run takes the newest upload of that name; or {"url": "https://…"}'
         raise BadInput(InputError(FILE, 0, "audience", expected))
     try:
-        pattern = validate(AudiencePattern, named, FILE)
+        pattern = _pattern(named)
     except BadInput as error:
         raise BadInput(*(InputError(FILE, 0, f"audience.{each.field}", _readable(each)) for each in error.faults)) from None
-    if not pattern.is_fresh:
+    if isinstance(pattern, AudienceUrlPattern):
+        if "?" in pattern.url:
+            message = "must have no query: the definition is stored and shown, and a query can hold a token"
+            raise BadInput(InputError(FILE, 0, "audience.url", message))
+    elif not pattern.is_fresh:
         message = "should end in * or have {date} in it: an upload does not change, so each run would have the same audience"
         raise BadInput(InputError(FILE, 0, "audience.upload", message))
     return pattern
+
+
+def _pattern(named: Mapping[str, Any]) -> AudiencePattern | AudienceUrlPattern:
+    return validate(AudienceUrlPattern, named, FILE) if "url" in named else validate(AudiencePattern, named, FILE)
 
 
 def _readable(error: InputError) -> str:

@@ -36,6 +36,7 @@ PLAIN_COLUMNS = ("address", "email", "phone", "whatsapp", "hash", "key", "channe
 _ADDRESS_COLUMNS = ("address", "email", "phone", "whatsapp", "hash")
 _DATE_COLUMNS = ("date", "since", "created", "created_at")
 _EXPORT_COLUMNS = ("no", "created_by", "lifted_at", "lifted_by", "lifted_because")  # in our own export, and not read
+_KNOWN_COLUMNS = {*PLAIN_COLUMNS, *_DATE_COLUMNS, *_EXPORT_COLUMNS}  # of a plain list
 _WORD = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _YEAR_MIN = 1990
 
@@ -52,8 +53,10 @@ class ListFormat(StrictModel):
     """A format of `suppression_formats.toml`."""
 
     columns: list[str]
+    optional: frozenset[str] = frozenset()
     exact: bool = False
     file: str = ""
+    named: bool = False
     refused: str = ""
     source: str = ""
     channel: Literal["email", "sms", "whatsapp", "phone"] = "email"
@@ -65,9 +68,14 @@ class ListFormat(StrictModel):
     reply: ReplyColumns | None = None
 
     def fits(self, columns: set[str], file: str) -> bool:
-        """Whether a file with these columns and this name has the format."""
+        """Whether a file with these columns and this name can have the format."""
         needed = set(self.columns)
-        return needed <= columns and not (self.exact and columns - needed) and self.file in file.casefold()
+        is_other = self.exact and bool(columns - needed - self.optional)
+        return needed <= columns and not is_other and (not self.named or self.is_named(file))
+
+    def is_named(self, file: str) -> bool:
+        """Whether the name of a file says that it has the format."""
+        return bool(self.file) and re.search(self.file, file.casefold()) is not None
 
 
 class _FormatsFile(StrictModel):
@@ -123,7 +131,7 @@ class _UnusableCell(ValueError):
 
 def read_list(source: SuppressionList) -> Iterator[ListRow]:
     """The rows of a list, streamed. Raises `BadInput` where its format is not known, or the file cannot be read as a whole."""
-    name = source.format or _recognised(source.path)
+    name = source.format or recognised(source.path)
     if name == PLAIN:
         yield from _read(source, _plain_columns(source.path), lambda row: _plain(source, row), lambda row: _rescued(source, row))
         return
@@ -153,13 +161,23 @@ def _read(
             yield ListRow(row.line, (), error.field, str(error))
 
 
-def _recognised(path: Path) -> str:
-    """The format of a file, by its header and its name."""
-    names = {re.sub(r"[\s-]+", "_", trim(cell).casefold()) for cell in read_header(path)}
-    for name, form in _declared().formats.items():
-        if form.fits(names, path.name):
-            return name
-    return PLAIN
+def recognised(path: Path) -> str:
+    """The format of a file, by its header; by its name where the header fits several. Raises `BadInput` where both fit several."""
+    columns = _header_names(path)
+    fitting = [name for name, form in _declared().formats.items() if form.fits(columns, path.name)]
+    named = [name for name in fitting if _declared().formats[name].is_named(path.name)]
+    if len(named) == 1:
+        return named[0]
+    if columns <= _KNOWN_COLUMNS and not columns.isdisjoint(_ADDRESS_COLUMNS):
+        fitting.append(PLAIN)
+    if len(fitting) > 1:
+        problem = f"can't be told from the columns {', '.join(sorted(columns))}: give one of {', '.join(fitting)}"
+        raise BadInput(InputError(str(path), 1, "format", problem))
+    return fitting[0] if fitting else PLAIN
+
+
+def _header_names(path: Path) -> set[str]:
+    return {re.sub(r"[\s-]+", "_", trim(cell).casefold()) for cell in read_header(path)}
 
 
 def _format(name: str, file: str) -> ListFormat:
@@ -177,10 +195,9 @@ def _any_column(name: str) -> Cell | None:
 
 
 def _plain_columns(path: Path) -> Columns:
-    known = {*PLAIN_COLUMNS, *_DATE_COLUMNS, *_EXPORT_COLUMNS}
-    names = {re.sub(r"[\s-]+", "_", trim(cell).casefold()) for cell in read_header(path)}
+    names = _header_names(path)
     key = next((name for name in _ADDRESS_COLUMNS if name in names), "address")
-    return Columns(lambda name: str if name in known else None, key, PLAIN_COLUMNS)
+    return Columns(lambda name: str if name in _KNOWN_COLUMNS else None, key, PLAIN_COLUMNS)
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
@@ -305,7 +322,7 @@ def _rescued(
     source: SuppressionList, row: UnreadableRow, reason: str | None = None, origin: str | None = None
 ) -> Iterator[ListedAddress]:
     """The addresses in a row whose cells cannot be told apart: each cell that is one as a whole."""
-    texts = [text for reading in row.readings for text in reading.values()]
+    texts = [text for readings in (row.readings, *row.others) for reading in readings for text in reading.values()]
     texts += row.row if isinstance(row.row, list) else []
     for text in dict.fromkeys(trim(text) for text in texts if isinstance(text, str)):
         channels = [Channel.EMAIL] if "@" in text else [Channel.SMS, Channel.WHATSAPP] if text.startswith("+") else []

@@ -9,8 +9,6 @@ from datetime import date, datetime, time
 from typing import IO, Any
 from zipfile import BadZipFile, ZipFile
 
-from openpyxl import load_workbook
-
 TEXTS_BYTES_MAX = 256 * 1024 * 1024  # the workbook's table of texts, which is held in memory
 PART_BYTES_MAX = 8 * 1024 * 1024 * 1024
 SCAN_BYTES, OVERLAP_BYTES = 1024 * 1024, 64 * 1024  # a formula has at most 8,192 characters
@@ -32,6 +30,8 @@ class BadWorkbook(ValueError):
 
 def workbook_rows(raw: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
     """The rows of the only sheet with cells, each with its number. Raises `BadWorkbook`."""
+    from openpyxl import load_workbook  # here: its import takes 0.1 s, and few processes read a workbook
+
     _check_parts(raw)
     line = 0
     try:

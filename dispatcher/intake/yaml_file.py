@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from dispatcher.domain.notation import ambiguous_number
 from dispatcher.intake.errors import BadInput, InputError, read_text
 from dispatcher.intake.json_limits import DEPTH_MAX
 
@@ -47,19 +48,25 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def _refuse_events(path: Path, text: str) -> None:
-    """Refuse `*name`, because nine lines of aliases of aliases become gigabytes, and what is nested too deeply to be read."""
+    """Refuse `*name`, because nine lines of aliases of aliases become gigabytes; what is nested too deeply to be read; and tags
+    such as `!!int`: with one, a value is not what it looks like.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent):
             raise BadInput(InputError(str(path), line, "", f"uses the alias *{event.anchor}; write the value out"))
+        if tag := getattr(event, "tag", None):
+            name = tag.replace("tag:yaml.org,2002:", "!!")
+            raise BadInput(InputError(str(path), line, "", f"uses the tag {name}; leave it out"))
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEPTH_MAX:
             raise BadInput(InputError(str(path), line, "", f"is nested more than {DEPTH_MAX} levels deep"))
 
 
 def _refuse_values(path: Path, node: yaml.Node | None) -> None:
-    """Refuse names that a nested mapping has twice, and numbers that YAML 1.1 reads as others than they look.
+    """Refuse names that a nested mapping has twice, dates that do not exist, and numbers that YAML 1.1 reads as others than they
+    look or that have two readings: a person who writes 12.000 may mean twelve thousand.
 
     A value in quotes is text, and is taken.
     """
@@ -82,9 +89,19 @@ def _refuse_values(path: Path, node: yaml.Node | None) -> None:
 
 def _odd_value(tag: str, text: str) -> str | None:
     kind = tag.rpartition(":")[2]
+    if kind == "timestamp":
+        return None if _is_time(text) else "is no date or time that exists; write it as 2026-11-23 or 2026-11-23T10:00:00+01:00"
     if kind not in {"int", "float"}:
         return None
     if len(text) > NUMBER_LENGTH_MAX:
         return f"is a number of more than {NUMBER_LENGTH_MAX} digits"
     right = "write a decimal number without leading zeros, or a text in quotes"
-    return None if _DECIMAL.fullmatch(text) else f"is a number of YAML that is not decimal; {right}"
+    return ambiguous_number(text) if _DECIMAL.fullmatch(text) else f"is a number of YAML that is not decimal; {right}"
+
+
+def _is_time(text: str) -> bool:
+    try:
+        yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, OverflowError):
+        return False
+    return True

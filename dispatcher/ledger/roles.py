@@ -25,7 +25,7 @@ REVOKE UPDATE ON suppressions FROM {tasks};
 REVOKE INSERT, UPDATE, DELETE ON event_endpoints FROM {tasks};
 REVOKE INSERT, UPDATE ON schedules FROM {tasks};
 REVOKE INSERT ON schedule_changes, endpoint_changes FROM {tasks};
-REVOKE ALL ON console_sessions, sign_in_failures, suppression_lookups FROM {tasks};
+REVOKE ALL ON users, sessions, sign_in_failures, suppression_lookups, erasure_requests FROM {tasks};
 REVOKE INSERT, UPDATE ON recipients, template_approvals, template_first_approvals, policies_in_force, secret_keys FROM {tasks};
 REVOKE INSERT ON campaign_edits FROM {tasks};
 GRANT UPDATE (version, updated_at, choices, consent_seq, consent_head, consent_seal, rests, devices) ON recipients TO {tasks};
@@ -44,9 +44,10 @@ _PERSONAL = {
     "suppressions": ("address_key",),
     "misses": ("address_key",),
     "cap_reservations": ("address_key",),
+    "erasure_requests": ("reason",),
     "event_endpoints": ("url",),  # its query can hold a token
 }  # fmt: skip
-_HIDDEN = ("console_sessions", "sign_in_failures", "secret_keys", "address_aliases", "conversations")
+_HIDDEN = ("users", "sessions", "sign_in_failures", "secret_keys", "address_aliases", "conversations")
 
 _GRANTS = """
 SELECT relname, privilege_type FROM pg_class, aclexplode(relacl)

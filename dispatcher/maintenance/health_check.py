@@ -16,9 +16,10 @@ from dispatcher.embedded import EngineError
 from dispatcher.events import event_files, kafka_delivery
 from dispatcher.ledger import partitions
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.maintenance import policies, stopped_channels
+from dispatcher.ledger.maintenance import contract_texts, policies, stopped_channels
 from dispatcher.maintenance.standstills import Standstill, examine
 from dispatcher.policy import InvalidPolicy
+from dispatcher.policy.contracts import shipped
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import InvalidSettings, Settings
@@ -60,6 +61,7 @@ def check_all() -> list[CheckResult]:
         _database(services),
         _broker(),
         _policy(services),
+        _contract(services),
         CheckResult("templates", ok=True, detail=_templates(services)),
         *_whatsapp_templates(services),
         *_event_sinks(services),
@@ -76,6 +78,18 @@ def _policy(services: Services) -> CheckResult:
     except PolicyNotInForce as error:
         return CheckResult("policy", ok=False, detail=str(error))
     return CheckResult("policy", ok=True, detail=f"signed by {policy.signed_by}, {policy.signed_on}; digest {policy.digest[:12]}")
+
+
+def _contract(services: Services) -> CheckResult:
+    """The version of the contract in force. A text that was changed in place is an error: what did customers accept?"""
+    version = services.policy.contract.version
+    with lend(services.pool) as connection:
+        changed = contract_texts.rewritten(connection)
+    if changed:
+        names = ", ".join(" ".join(filter(None, name)) for name in changed)
+        return CheckResult("contract", ok=False, detail=f"changed after it was in use, without a new version: {names}")
+    example = " (the shipped example)" if services.contracts == shipped() else ""
+    return CheckResult("contract", ok=True, detail=f"version {version} is in force{example}")
 
 
 def _database(services: Services) -> CheckResult:

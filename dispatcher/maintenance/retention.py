@@ -18,10 +18,11 @@ from dispatcher.inbound import customer_replies
 from dispatcher.intake import audience_uploads
 from dispatcher.intake.audience_uploads import UploadConflict
 from dispatcher.intake.campaign import ValidationContext
-from dispatcher.ledger.campaigns import refused_jobs, schedules
+from dispatcher.ledger.campaigns import drafts, refused_jobs, schedules
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import erasure, line_uploads
 from dispatcher.ledger.events import endpoint_cursors, stream
+from dispatcher.ledger.identity import audit_log
 from dispatcher.ledger.inbound import inbound_messages
 from dispatcher.ledger.maintenance import alerts, policies, retention
 from dispatcher.policy import Policy, RetentionPeriod
@@ -168,11 +169,13 @@ CLASSES = (
     RetentionClass("answers", "texts of inbound messages", _counted(inbound_messages.count_texts), _clear_answers),
     RetentionClass("refused_jobs", "refused jobs", _counted(refused_jobs.overdue), _by_ledger(refused_jobs.delete)),
     RetentionClass("uploads", "uploaded audiences", _uploads_overdue, _delete_uploads),
+    RetentionClass("uploads", "drafts of campaigns", _counted(drafts.overdue), _by_ledger(drafts.delete_overdue)),
     RetentionClass("event_files", "periods of event files", _event_files_overdue, _delete_event_files),
     RetentionClass("uploads", "positions of line uploads", _counted(line_uploads.overdue), _by_ledger(line_uploads.delete)),
     RetentionClass("prospects", "prospects without any contact", _counted(retention.prospects_overdue), _erase_prospects),
     RetentionClass("decisions", "months of decisions", _counted(retention.months_overdue), _by_ledger(retention.drop_month)),
     RetentionClass("decisions", "runs of recurring campaigns", _counted(schedules.overdue), _by_ledger(schedules.forget)),
+    RetentionClass("audit", "rows of the audit log", _counted(audit_log.overdue), _by_ledger(audit_log.forget)),
     RetentionClass("events", "published events", _counted(stream.overdue), _forget_events),
     RetentionClass(
         "consent",

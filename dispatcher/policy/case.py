@@ -81,7 +81,7 @@ def _evidence_for(grant: BasisGrant, case: DecisionCase) -> str | None:
         case "service":
             return grant.key if case.service else None
         case "contract":
-            return choice.event if choice and case.chosen is Mode.TAILORED else None
+            return choice.event if choice and case.chosen is Mode.TAILORED and _is_accepted(case, choice) else None
         case "consent":
             return choice.event if choice and case.chosen and choice.source in case.policy.consent_sources else None
         case "legitimate_interest":
@@ -89,6 +89,22 @@ def _evidence_for(grant: BasisGrant, case: DecisionCase) -> str | None:
         case "soft_opt_in":
             return _soft_opt_in(case) if case.chosen else None
     return None
+
+
+RENEWAL = "policy:tailored_contract.renewal"  # the evidence where an acceptance of a former version is not enough
+
+
+def needs_renewal(case: DecisionCase, channel: Channel) -> bool:
+    """Whether the basis is missing here only because the customer accepted another version of the contract."""
+    choice, grants = case.choice, case.row.get(channel, ())
+    has_contract = case.chosen is Mode.TAILORED and any(grant.basis == "contract" for grant in grants)
+    return has_contract and choice is not None and not _is_accepted(case, choice)
+
+
+def _is_accepted(case: DecisionCase, choice: Choice) -> bool:
+    """Whether the contract that the customer accepted is still valid: any version, unless the policy requires the present one."""
+    rules = case.policy.contract
+    return rules.renewal == "kept" or choice.contract_version == rules.version
 
 
 def _soft_opt_in(case: DecisionCase) -> str | None:

@@ -24,6 +24,17 @@ class CampaignSender:
 
 
 @dataclass(frozen=True, slots=True)
+class ContractRules:
+    """Which version of the contract is accepted by choosing "tailored", and what acceptances of other versions are worth."""
+
+    version: str = "1"
+    renewal: str = "kept"  # "kept": they stay valid | "required": without an acceptance of `version`, no basis `contract`
+
+
+DEFAULT_CONTRACT_RULES = ContractRules()
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
     """A company in whose name messages are sent."""
 
@@ -39,6 +50,7 @@ class Entity:
     partners: Mapping[str, frozenset[str]] = field(default_factory=dict)  # hosts of other companies -> parameters that may differ
     campaign_senders: Mapping[str, CampaignSender] = field(default_factory=dict)  # that a campaign may name
     reply_to: tuple[str, ...] = ()  # addresses that a campaign may choose for replies to its e-mails
+    privacy: Mapping[Language, str] = field(default_factory=dict)  # links to the privacy statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +157,7 @@ class RetentionPeriods:
     events: RetentionPeriod
     uploads: RetentionPeriod
     event_files: RetentionPeriod
+    audit: RetentionPeriod
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +168,7 @@ class FileRules:
     quoted_lines_max: int = 5  # lines of one quoted CSV cell
     invalid_max_percent: float = 50.0  # with more unreadable rows, a campaign waits for a person
     send_at_past_minutes: float = 15.0  # how late a campaign may be submitted
+    contract_versions: tuple[str, ...] = ()  # that a recipient's row may name; none: each. See `contracts.with_contracts`
 
 
 DEFAULT_FILE_RULES = FileRules()
@@ -227,6 +241,7 @@ class Policy:
     one_per_address: bool = True  # a campaign sends one commercial message to an address and channel
     sms_prices: SmsPrices | None = None
     schedules: ScheduleRules = DEFAULT_SCHEDULE_RULES
+    contract: ContractRules = DEFAULT_CONTRACT_RULES
 
     def caps_since(self, now: datetime) -> datetime | None:
         """From which moment on sent messages count for some cap; None without caps."""

@@ -15,7 +15,7 @@ from channels.base import Channel
 from dispatcher.domain.decision import Hold, Permission, Reason, ReasonCode, Refuse, Send, headline
 from dispatcher.domain.message import Mode, State
 from dispatcher.domain.recipient import Language
-from dispatcher.policy.case import zone_of
+from dispatcher.policy.case import RENEWAL, zone_of
 from dispatcher.policy.data import Policy
 from dispatcher.policy.explanations import messages
 from dispatcher.policy.record import DecisionRecord, from_record
@@ -115,14 +115,20 @@ class _Explainer:
         text, choice = self._texts["text"], self.recorded.choices.get(f"offers.{self.recorded.offer_type}")
         sentences = []
         if choice is not None:
-            sentences.append(text["choice"].format(**self._placeholders(f"offers.{self.recorded.offer_type}")))
+            key = "choice" if choice.dated else "choice_undated"
+            sentences.append(text[key].format(**self._placeholders(f"offers.{self.recorded.offer_type}")))
             if choice.value == Mode.TAILORED and permissions[0].mode is Mode.STANDARD:
                 sentences.append(text["as_standard"])
         entity = self._entity_name()
-        sentences += dict.fromkeys(self._texts["basis"][each.basis].format(entity=entity) for each in permissions)
+        version = choice.contract_version if choice is not None else ""
+        sentences += dict.fromkeys(self._basis(each.basis, entity, version) for each in permissions)
         for reason, channels in self._distinct_reasons():
             sentences += [text["passed_over"].format(channel=self._channels(channels)), self._why(reason, channels)]
         return tuple(sentences)
+
+    def _basis(self, basis: str, entity: str, contract_version: str) -> str:
+        key = "contract_version" if basis == "contract" and contract_version else basis
+        return str(self._texts["basis"][key].format(entity=entity, version=contract_version))
 
     def objections(self, code: str | None) -> Sentences:
         """All reasons against the message; after a decision to send, the one reason that came later."""
@@ -164,7 +170,7 @@ class _Explainer:
         if self.entity is not None:
             controllers = _join(self.entity.controllers, self._texts["form"]["and"])
             sentences += [text["controllers"].format(controllers=controllers)]
-            sentences += [text["processor"].format(processor=self.entity.processor)]
+            sentences += [text["processor"].format(processor=self.entity.processor, controllers=controllers)]
         return tuple(sentences)
 
     def contact(self) -> Sentences:
@@ -197,9 +203,14 @@ class _Explainer:
     def _phrase(self, table: str, reason: Reason, channels: list[Channel]) -> str:
         """The sentence for a reason: the most specific one for its evidence; "" if the table has none."""
         subject = self.by_event.get(reason.evidence)
-        suffixes = ["_push"] if channels == [Channel.PUSH] else []
+        suffixes = [f"_{channels[0]}"] if len(channels) == 1 else []
+        if set(channels) == {Channel.SMS, Channel.WHATSAPP}:
+            suffixes = ["_sms_whatsapp"]
         if subject is not None:
-            suffixes += ["_profiling"] if subject == "object_profiling" else ["_said"]
+            undated = [] if self.recorded.choices[subject].dated else ["_undated"]
+            suffixes += ["_profiling" + "".join(undated)] if subject == "object_profiling" else [*undated, "_said"]
+        if reason.evidence == RENEWAL:
+            suffixes = ["_renewal"]
         sentences = self._texts[table]
         key = next((reason.code + suffix for suffix in suffixes if reason.code + suffix in sentences), reason.code.value)
         return str(sentences.get(key, "")).format(**self._placeholders(subject, channels))

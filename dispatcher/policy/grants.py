@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from channels.base import Channel
 from dispatcher.domain.message import Mode, OfferType
+from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.policy.data import SERVICE, BasisGrant, CampaignSender, Entity, Row
 from dispatcher.policy.section import Section
 
@@ -34,6 +35,7 @@ SENDER_EXPECTED = {
 
 MAILBOX = re.compile(r"[!#-'*+/-9=?A-Z^-~.-]{1,64}@[a-z0-9-]+(\.[a-z0-9-]+)+")
 SENDER_ID = re.compile(r"[a-z][a-z0-9-]{0,29}")
+_HTTPS = re.compile(r"https://[a-z0-9-]+(\.[a-z0-9-]+)+(/[!#-;=?-Z_a-z~]*)?")
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 
 Tables = dict[str, dict[str, Row]]  # offer type or "service" -> choice -> row
@@ -59,6 +61,7 @@ def read_entities(table: Section) -> dict[str, Entity]:
                     partners=_partners(entity.section("partners", required=False)),
                     campaign_senders=_campaign_senders(entity.section("campaign_senders", required=False)),
                     reply_to=tuple(_mailboxes(entity, "reply_to", entity.strings("reply_to", default=()))),
+                    privacy=_privacy(entity),
                 )
                 if "@" not in entities[name].sender_address:
                     entity.fault("sender_address", "an e-mail address", entities[name].sender_address)
@@ -67,6 +70,18 @@ def read_entities(table: Section) -> dict[str, Entity]:
         if not entities:
             table.fault("", "at least one entity")
     return entities
+
+
+def _privacy(entity: Section) -> Mapping[Language, str]:
+    """The links to the privacy statement: one per language, or none."""
+    if "privacy" not in entity.data:
+        return {}
+    with entity.section("privacy") as table:
+        links = {language: table.text(language) for language in LANGUAGES}
+        for language, link in links.items():
+            if link and not _HTTPS.fullmatch(link):
+                table.fault(language, "an address such as https://www.bank.example/privacy", link)
+    return links
 
 
 def _hosts(table: Section, key: str, names: Iterable[str]) -> Iterator[str]:

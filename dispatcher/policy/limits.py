@@ -14,6 +14,7 @@ from dispatcher.domain import addresses
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.policy.data import (
     ComplaintBrake,
+    ContractRules,
     CoolDownRules,
     FileRules,
     GlobalControlGroup,
@@ -33,9 +34,16 @@ UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 WINDOW_SECONDS_MAX = 366 * 86_400
 RETENTION_DAYS_MAX = 36_500
 # Classes that policies of before do not name.
-RETENTION_DEFAULTS = {"refused_jobs": "30 days", "events": "90 days", "uploads": "7 days", "event_files": "365 days"}
+RETENTION_DEFAULTS = {
+    "refused_jobs": "30 days",
+    "events": "90 days",
+    "uploads": "7 days",
+    "event_files": "365 days",
+    "audit": "10 years",
+}
 LINT_SEVERITIES = ("error", "warning", "info")
 LINT_CODE = re.compile(r"T[0-9]{3}")
+AUDIT_DAYS_MIN = 365  # the ledger never deletes a younger row of the audit log
 DECISIONS_DAYS_MIN = 365  # the ledger never drops a younger month
 
 
@@ -159,6 +167,8 @@ def retention(table: Section) -> RetentionPeriods:
         table.fault("decisions", "a year at least", str(periods.decisions))
     if periods.consent.days < periods.decisions.days:
         table.fault("consent", "not shorter than decisions, which cite what people said", str(periods.consent))
+    if periods.audit.days < AUDIT_DAYS_MIN:
+        table.fault("audit", "a year at least", str(periods.audit))
     for name in ("content", "news", "answers", "refused_jobs", "events", "uploads", "event_files"):
         if getattr(periods, name).days > periods.decisions.days:
             table.fault(name, "not longer than decisions", str(getattr(periods, name)))
@@ -223,6 +233,17 @@ def schedule_rules(table: Section) -> ScheduleRules:
             if len(values) != 1:
                 table.fault(key, expected, table.data.get(key))
     return ScheduleRules("".join(approval[:1]), "".join(missed[:1]), late_minutes_max)
+
+
+def contract_rules(table: Section) -> ContractRules:
+    """The version of the contract in force, and what acceptances of other versions are worth."""
+    rules = ContractRules()
+    with table:
+        version = table.text("version", default=rules.version)
+        renewal = table.text("renewal", default=rules.renewal)
+        if renewal not in {"", "kept", "required"}:
+            table.fault("renewal", "kept or required", renewal)
+    return ContractRules(version, renewal)
 
 
 def sms_prices(table: Section) -> SmsPrices | None:

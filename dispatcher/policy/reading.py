@@ -126,6 +126,7 @@ def _policy(top: Section, digest: str) -> Policy:
         one_per_address=one_per_address,
         sms_prices=limits.sms_prices(top.section("sms_prices", required=False)),
         schedules=limits.schedule_rules(top.section("schedules", required=False)),
+        contract=limits.contract_rules(top.section("tailored_contract", required=False)),
     )
 
 

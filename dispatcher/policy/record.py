@@ -54,6 +54,17 @@ def record(decision: Decision, facts: Facts, policy: Policy, job: Job, used: Ite
     return {key: value for key, value in document.items() if value}
 
 
+def events_in(document: Mapping[str, Any]) -> list[str]:
+    """The consent events of the choices in a record."""
+    return [event for _, event, *_ in document.get("choices", {}).values()]
+
+
+def with_details(document: Mapping[str, Any], details: Mapping[str, tuple[str, bool]]) -> Record:
+    """The record with what the ledger knows besides of each choice, by event: contract version, and whether its day is known."""
+    choices = document.get("choices", {})
+    return {**document, "choices": {subject: [*choice[:4], *details[choice[1]]] for subject, choice in choices.items()}}
+
+
 def from_record(document: Mapping[str, Any]) -> DecisionRecord:
     """Read a record back. Raises KeyError or ValueError for a document that `record` did not write."""
     entity, template, kind, offer_type = document["job"]
@@ -66,8 +77,8 @@ def from_record(document: Mapping[str, Any]) -> DecisionRecord:
         offer_type=offer_type,
         decision=_decision(document, categories),
         choices={
-            subject: Choice(value, event, source, datetime.fromisoformat(at))
-            for subject, (value, event, source, at) in document.get("choices", {}).items()
+            subject: Choice(value, event, source, datetime.fromisoformat(at), *details)
+            for subject, (value, event, source, at, *details) in document.get("choices", {}).items()
         },
         categories=categories,
         used="allowed" not in document,

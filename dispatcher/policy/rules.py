@@ -13,7 +13,7 @@ from typing import TypeAlias
 from channels.base import Channel
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
-from dispatcher.policy.case import DecisionCase, RuleObjection, age_years, find_basis
+from dispatcher.policy.case import RENEWAL, DecisionCase, RuleObjection, age_years, find_basis, needs_renewal
 from dispatcher.policy.frequency_caps import reached_cap
 from dispatcher.policy.variants import is_in_global_group, share_percent
 
@@ -141,6 +141,8 @@ def basis(case: DecisionCase, channel: Channel) -> RuleObjection | None:
         return RuleObjection(ReasonCode.NO_BASIS, f"policy:entities.{job.entity}")
     if case.service:
         return RuleObjection(ReasonCode.NO_BASIS, f"policy:basis.service.{channel}")
+    if needs_renewal(case, channel):
+        return RuleObjection(ReasonCode.NO_BASIS, RENEWAL)
     value = case.choice.value if case.choice is not None else Mode.NONE
     row = f"policy:basis.{job.info.offer_type}.{value}"
     return RuleObjection(ReasonCode.NO_BASIS, f"{row}.{channel}" if case.row else row)

@@ -34,17 +34,19 @@ from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import EngineError, Engines, engines
 from dispatcher.ledger import partitions, roles, secret_keys
 from dispatcher.ledger.connection import PoolOptions, connect_once, lend, open_pool
-from dispatcher.ledger.maintenance import policies, signs_of_life
+from dispatcher.ledger.maintenance import contract_texts, policies, signs_of_life
 from dispatcher.ledger.migrations import migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
+from dispatcher.policy.contracts import Contracts, read_contracts, with_contracts
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits, Watched
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
-from dispatcher.runtime.template_folder import TemplateFolder
+from dispatcher.runtime.template_folder import TemplateFolder, load_sound
 from dispatcher.runtime.template_versions import TemplateVersions, name_open_versions
 
 CONFIGURATION_ERRORS = (InvalidSettings, InvalidPolicy, InvalidTemplates, KeyMismatch)
+SHIPPED_POLICY = "policy.toml"  # its name in errors
 CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts at the same time
 
 
@@ -52,6 +54,12 @@ CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts at the same
 def settings() -> Settings:
     """This process's settings. Raises `InvalidSettings`."""
     return load(os.environ)
+
+
+def file_settings() -> Settings:
+    """The same for commands that only read and write templates: no secret key is stored in the working directory, which may be the
+    folder of templates."""
+    return Settings.from_environment(os.environ)
 
 
 @lru_cache(maxsize=1)
@@ -75,35 +83,51 @@ def migrate_once(database_url: str, role: str = roles.FULL) -> None:
 
 
 def policy(config: Settings) -> tuple[Policy, str]:
-    """The policy in force, and its text. Raises `InvalidPolicy`."""
-    text = config.policy.read_text(encoding="utf-8") if config.policy else shipped()
-    return parse(text, str(config.policy or "policy.toml")), text
+    """The policy in force, and its text. Raises `InvalidPolicy`, also where the contract that it names has no text."""
+    text = _policy_text(config)
+    return _parsed(text, str(config.policy or SHIPPED_POLICY), config.contracts), text
+
+
+def _parsed(text: str, file: str, contracts_folder: Path) -> Policy:
+    return with_contracts(parse(text, file), contracts(contracts_folder), file)
+
+
+@lru_cache(maxsize=1)
+def contracts(folder: Path) -> Contracts:
+    """The texts of the contract for tailored messages, read once per process. Raises `InvalidPolicy`."""
+    return read_contracts(folder)
+
+
+def _policy_text(config: Settings) -> str:
+    return config.policy.read_text(encoding="utf-8") if config.policy else shipped()
 
 
 def examine() -> tuple[Settings, Policy, Catalog, str]:
     """Settings, policy, templates and the policy's text. Raises one of `CONFIGURATION_ERRORS` with every error of its part."""
     config = settings()
-    rules, text = policy(config)
-    catalog = templates(config.templates, config.specialise)
+    text, file = _policy_text(config), str(config.policy or SHIPPED_POLICY)
+    rules, catalog = _examined(text, file, config.contracts, config.templates, config.specialise)
+    return config, rules, catalog, text
+
+
+@lru_cache(maxsize=1)
+def _examined(text: str, file: str, contracts_folder: Path, folder: Path, specialise: bool) -> tuple[Policy, Catalog]:
+    """Policy and templates that agree. Checked once: a worker's parent does it, and its child processes inherit the result."""
+    rules = _parsed(text, file, contracts_folder)
+    catalog = templates(folder, specialise)
     if faults := disagreements(rules, catalog.values()):
         raise InvalidTemplates(faults)
-    return config, rules, catalog, text
+    return rules, catalog
 
 
 def _examine_sound(on_faults: Callable[[Sequence[TemplateError]], None]) -> tuple[Settings, Policy, Catalog, str]:
     """As `examine`, without the templates that have faults."""
     config = settings()
     rules, text = policy(config)
-    catalog, faults = content.load_sound(config.templates, _random(config.specialise))
-    sound = {}
-    for name, template in catalog.items():
-        own = disagreements(rules, [template])
-        faults += own
-        if not own:
-            sound[name] = template
-    if faults:
-        on_faults(faults)
-    return config, rules, Catalog(sound), text
+    catalog = load_sound(config.templates, rules, _random(config.specialise))
+    if catalog.faults:
+        on_faults(catalog.faults)
+    return config, rules, catalog, text
 
 
 @lru_cache(maxsize=1)
@@ -211,12 +235,14 @@ def services(
     with lend(pool) as connection:
         policies.store_policy(connection, rules.digest, text)
         policies.adopt(connection, rules.digest, policies.FIRST_START, utc_now(), only_first=True)
+        contract_texts.store(connection, contracts(config.contracts).rows(), utc_now())
         partitions.create_ahead(connection, utc_now())
         name_open_versions(connection, rules, catalog)
     set_alert_sink(alert_sink(pool, utc_now))
     return Services(
         pool=pool,
         policy=rules,
+        contracts=contracts(config.contracts),
         catalog=catalog,
         providers=providers(config),
         webhook_keys=webhook_keys(config),
@@ -224,8 +250,10 @@ def services(
         public_url=config.public_url.rstrip("/"),
         audiences=config.audiences,
         webhook_hosts=config.webhook_hosts,
+        audience_urls=config.audience_urls,
         kafka=config.kafka,
         event_files=config.event_files,
+        oidc=config.oidc,
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,
         sleep=time.sleep,

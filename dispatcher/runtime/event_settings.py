@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ RESERVED = frozenset({
     "bootstrap.servers", "metadata.broker.list", "enable.idempotence", "acks", "request.required.acks", "message.timeout.ms",
     "delivery.timeout.ms", "enable.gapless.guarantee", "transactional.id", "log_level",
 })  # fmt: skip
+PROTOCOLS = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
 EVERY = ("hour", "day")
 FORMATS = ("csv", "parquet")
 
@@ -74,7 +75,45 @@ def _properties(read: EnvironmentReader, path: Path) -> dict[str, str]:
             read.fault(f"DISPATCHER_KAFKA_PROPERTIES: {path}:{number} sets {name}, which the program sets itself.")
         else:
             found[name] = value
+    for problem in _unfit(found):
+        read.fault(f"DISPATCHER_KAFKA_PROPERTIES: {path}: {problem}.")
     return found
+
+
+def _unfit(properties: Mapping[str, str]) -> Iterator[str]:
+    """What of TLS and SASL does not fit together: librdkafka would ignore it, or fail at each attempt. Without values."""
+    protocol = properties.get("security.protocol", "plaintext").lower()
+    if protocol not in PROTOCOLS:
+        yield f"security.protocol must be one of {', '.join(PROTOCOLS)}"
+        return
+    yield from _unfit_tls(protocol, properties)
+    yield from _unfit_sasl(protocol, properties)
+
+
+def _unfit_tls(protocol: str, properties: Mapping[str, str]) -> Iterator[str]:
+    names = [name for name in properties if name.startswith("ssl.")]
+    if names and "ssl" not in protocol:
+        yield f"{', '.join(names)} needs security.protocol=ssl or sasl_ssl"
+    for name in ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location"):
+        if (place := properties.get(name)) and place != "probe" and not Path(place).exists():
+            yield f"{name} names no file of this machine"
+    if ("ssl.certificate.location" in properties) != ("ssl.key.location" in properties) and "ssl.key.pem" not in properties:
+        yield "ssl.certificate.location and ssl.key.location need each other"
+
+
+def _unfit_sasl(protocol: str, properties: Mapping[str, str]) -> Iterator[str]:
+    names = [name for name in properties if name.startswith("sasl.")]
+    if "sasl" not in protocol:
+        if names:
+            yield f"{', '.join(names)} needs security.protocol=sasl_ssl or sasl_plaintext"
+        return
+    mechanism = properties.get("sasl.mechanism", properties.get("sasl.mechanisms", "")).upper()
+    if not mechanism:
+        yield "security.protocol is one with SASL, which needs sasl.mechanism, such as SCRAM-SHA-512"
+    if mechanism == "PLAIN" or mechanism.startswith("SCRAM-"):
+        for name in ("sasl.username", "sasl.password"):
+            if not properties.get(name):
+                yield f"{name} is missing: the sasl.mechanism needs it"
 
 
 def read_event_files(read: EnvironmentReader) -> EventFileSettings | None:

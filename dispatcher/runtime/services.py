@@ -11,10 +11,13 @@ from channels.base import Channel, Provider
 from channels.send_window import MonotonicClock, boot_seconds
 from channels.whatsapp_templates import TemplateClient
 from dispatcher.content import Catalog
+from dispatcher.domain.audience_urls import AudienceUrl
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Pool
 from dispatcher.policy import Policy
+from dispatcher.policy.contracts import Contracts, shipped
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings
+from dispatcher.runtime.oidc_settings import OidcSettings
 from dispatcher.runtime.template_folder import TemplateFolder
 from dispatcher.runtime.template_versions import TemplateVersions
 
@@ -90,11 +93,14 @@ class Services:
     whatsapp_is_sandbox: bool = False  # nobody is reached: templates are pushed without being asked
     monotonic_clock: MonotonicClock = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
     webhook_hosts: frozenset[str] = frozenset()  # hosts of event endpoints that may be private or http
+    audience_urls: tuple[AudienceUrl, ...] = ()  # audiences are fetched from under these only
     kafka: KafkaSettings | None = None  # events are delivered to it, too
+    oidc: OidcSettings | None = None  # people sign in with it, too
     event_files: EventFileSettings | None = None  # events are written to files, too
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
     watched: Watched = field(default_factory=Watched)
+    contracts: Contracts = field(default_factory=shipped, repr=False)  # what customers accept by choosing "tailored"
     versions: TemplateVersions = field(default_factory=TemplateVersions, repr=False)
     folder: TemplateFolder | None = field(default=None, repr=False)  # of the catalog, where it is followed
 

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -19,9 +20,12 @@ from typing import Any
 from channels.base import Channel
 from channels.registry import Pattern, PluginFault, plugin_faults, plugins
 from dispatcher.content import default_folder
+from dispatcher.domain.audience_urls import HTTPS, AudienceUrl, BadAudienceUrl, parse_prefix
+from dispatcher.policy.contracts import SHIPPED_CONTRACTS
 from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
 from dispatcher.runtime.notifications import read_alert_targets
+from dispatcher.runtime.oidc_settings import OidcSettings, read_oidc
 
 SECRET_KEY_LENGTH_MIN = 32
 SEND_DEADLINE_SECONDS = 10.0
@@ -60,6 +64,8 @@ class Settings:
     policy: Path | None  # None: the shipped one
     public_url: str
     secret_key: str = field(repr=False)  # or several, newest first, with commas between them
+    api_key: str = field(repr=False)
+    oidc: OidcSettings | None
     api_keys: Path | None
     providers: Mapping[Channel, str]
     seconds: Mapping[Channel, SecondProvider]
@@ -69,7 +75,9 @@ class Settings:
     specialise: bool  # render along compiled paths; off: run the template for each message
     send_deadline_seconds: float  # the longest time from claim to hand-off
     webhook_hosts: frozenset[str]  # of event endpoints that may be private or http
+    audience_urls: tuple[AudienceUrl, ...]  # audiences are fetched from under these, and from nowhere else
     lease_seconds: float  # how long a worker may take from claim to settlement before its claims count as lost
+    contracts: Path = SHIPPED_CONTRACTS  # the texts of the contract for tailored messages
     seal_required: bool = False  # the public Celery tasks refuse plain arguments
     upload_bytes_max: int = 4_000_000_000  # of an uploaded audience, as sent and as unpacked
     upload_ratio_max: float = 200.0  # unpacked bytes for each byte sent
@@ -141,8 +149,16 @@ def _settings(read: EnvironmentReader) -> Settings:
         .expanduser()
         .absolute(),
         policy=read.file("DISPATCHER_POLICY", about="your policy; without it the shipped `policy.toml`"),
+        contracts=read.folder(
+            "DISPATCHER_CONTRACTS",
+            SHIPPED_CONTRACTS,
+            shown="",
+            about="the folder with the texts of your contract for tailored messages; without it the shipped examples",
+        ),
         public_url=public_url,
         secret_key=secret_key,
+        oidc=read_oidc(read),
+        api_key=read.secret("DISPATCHER_API_KEY", about="the key of a service account: commands act as this account"),
         api_keys=read.file(
             "DISPATCHER_API_KEYS", about="file of hashed API keys with names and rights; without it the API answers nobody"
         ),
@@ -150,6 +166,7 @@ def _settings(read: EnvironmentReader) -> Settings:
         seconds=_seconds(read, providers),
         rates=_rates(read),
         webhook_hosts=_webhook_hosts(read),
+        audience_urls=_audience_urls(read),
         kafka=read_kafka(read),
         event_files=read_event_files(read),
         alert_targets=read_alert_targets(read),
@@ -245,6 +262,25 @@ def _webhook_hosts(read: EnvironmentReader) -> frozenset[str]:
         if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:]*:[0-9a-f:.]*:[0-9a-f:.]*", host):
             read.fault(f"DISPATCHER_WEBHOOK_HOSTS has {host!r}: it must be host names or addresses, without https:// and port.")
     return frozenset(hosts)
+
+
+def _audience_urls(read: EnvironmentReader) -> tuple[AudienceUrl, ...]:
+    """The prefixes of URLs from which audiences may be fetched."""
+    value = read.text(
+        "DISPATCHER_AUDIENCE_URLS",
+        about="from where campaigns may fetch audiences by URL, separated by commas: each allows the URLs under it. Object storage "
+        "needs the extra `files`; without it no audience is fetched",
+        values="such as `https://crm.example.com/exports/`, `s3://bucket/audiences/`",
+    )
+    prefixes = []
+    for number, part in enumerate((part.strip() for part in value.split(",") if part.strip()), start=1):
+        try:
+            prefixes.append(parse_prefix(part))
+        except BadAudienceUrl as error:  # the URL is not shown: it may hold a password
+            read.fault(f"DISPATCHER_AUDIENCE_URLS, URL {number} (not shown) {error}.")
+    if any(prefix.scheme != HTTPS for prefix in prefixes) and find_spec("fsspec") is None:
+        read.fault("DISPATCHER_AUDIENCE_URLS names object storage, but fsspec is not installed: it is the extra `files`.")
+    return tuple(prefixes)
 
 
 def _lease(read: EnvironmentReader) -> tuple[float, float]:

@@ -14,6 +14,7 @@ import structlog
 from channels.alerts import alert
 from dispatcher import content
 from dispatcher.content import Catalog, InvalidTemplates
+from dispatcher.content.shipped import SHARED
 from dispatcher.policy import Policy
 from dispatcher.runtime.consistency import disagreements
 
@@ -24,8 +25,8 @@ FileStamp = tuple[str, int, int]
 
 
 class TemplateFolder:
-    """A folder and its catalog, which `refresh` replaces when files changed. Files with faults change nothing: somebody may be
-    editing them."""
+    """A folder and its catalog, which `refresh` replaces when files changed. A template with faults stays as it was: somebody may
+    be editing it."""
 
     def __init__(
         self,
@@ -68,8 +69,32 @@ class TemplateFolder:
         except InvalidTemplates as error:
             log.warning("changed templates have faults; the former ones stay in use", faults=len(error.faults))
             alert("templates", "invalid")
-            return
+            catalog = self._with_former(load_sound(self._folder, self._policy, self._random))
         self.catalog = catalog
+
+    def _with_former(self, sound: Catalog) -> Catalog:
+        """The sound templates, and the former versions of those that have faults now."""
+        with_faults, former = {fault.file.split("/")[0] for fault in sound.faults}, dict(self.catalog)
+        in_use = {name: each for name, each in former.items() if name in with_faults or SHARED in with_faults}
+        for name, template in sound.items():
+            is_same = name in former and (former[name].digest, former[name].translations) == (
+                template.digest,
+                template.translations,
+            )
+            in_use[name] = former[name] if is_same else template
+        return self.catalog if in_use == former else Catalog(dict(sorted(in_use.items())), sound.faults)
+
+
+def load_sound(folder: Path, policy: Policy, random: Callable[[], float] | None) -> Catalog:
+    """The templates of a folder that have no fault and agree with the policy; the faults of the others are in the catalog."""
+    catalog, faults = content.load_sound(folder, random)
+    sound = {}
+    for name, template in catalog.items():
+        own = disagreements(policy, [template])
+        faults += own
+        if not own:
+            sound[name] = template
+    return Catalog(sound, faults)
 
 
 def file_stamps(folder: Path) -> list[FileStamp]:

@@ -60,13 +60,13 @@ class AccessLog:
 
 def _write(scope: Scope, status: int, seconds: float) -> None:
     """One line. `status` is 0 where the caller went away before the answer."""
-    route = _route(scope)
+    route = route_of(scope)
     if route in QUIET and 0 < status < 500:
         return
     log.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4), **_ids(scope, status))
 
 
-def _route(scope: Scope) -> str:
+def route_of(scope: Scope) -> str:
     """The route with its parameters' names in place of their values; "" where there is none. FastAPI names only the part below the
     prefixes of the routers, and a prefix has no parameter."""
     if "route" not in scope:

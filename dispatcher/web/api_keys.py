@@ -19,32 +19,19 @@ from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
 from dispatcher.domain.derived_keys import derive
+from dispatcher.domain.principal import Principal, Right, service
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_text, validate
+
+__all__ = ["ApiKey", "ApiKeyRing", "Right"]
 
 PREFIX = "dsp_"  # so that people and secret scanners recognise a key
 KEY_BYTES = 32
-
-
-class Right(StrEnum):
-    """What a key allows."""
-
-    CAMPAIGNS = "campaigns"
-    MESSAGES = "messages"
-    RECIPIENTS = "recipients"
-    PREFERENCES = "preferences"
-    SUPPRESSIONS = "suppressions"
-    TEMPLATES = "templates"  # approve templates, and withdraw approvals
-    EVENTS = "events"  # read the feed of events
-    WEBHOOKS = "webhooks"  # manage the endpoints that events are delivered to
-    CONSOLE = "console"
-    METRICS = "metrics"  # read /metrics, where DISPATCHER_METRICS_ACCESS is "key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +41,11 @@ class ApiKey:
     name: str
     digest: bytes = field(repr=False)
     rights: frozenset[Right]
+
+    @property
+    def principal(self) -> Principal:
+        """The service account that the key belongs to."""
+        return service(self.name, self.rights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +93,8 @@ def read_keys(path: Path | None) -> ApiKeyRing:
     except tomllib.TOMLDecodeError as error:
         raise BadInput(InputError(str(path), 0, "", f"is not TOML: {error}")) from None
     forms = validate(ApiKeysForm, content, str(path)).keys
-    duplicates = [*_duplicates("name", (form.name for form in forms)), *_duplicates("hash", (form.hash for form in forms))]
+    names = (form.name.casefold() for form in forms)  # two keys whose names differ in case only would be two people for four eyes
+    duplicates = [*_duplicates("name", names), *_duplicates("hash", (form.hash for form in forms))]
     if duplicates:
         raise BadInput(*(InputError(str(path), 0, field, message) for field, message in duplicates))
     return ApiKeyRing(tuple(ApiKey(form.name, bytes.fromhex(form.hash[7:]), frozenset(form.rights)) for form in forms))

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from dispatcher.domain.errors import (
     EndpointConflict,
     LedgerUnavailable,
+    NotAllowed,
     PolicyNotInForce,
     ScheduleConflict,
     UnknownEndpoint,
@@ -24,6 +25,7 @@ from dispatcher.domain.errors import (
 )
 from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
+from dispatcher.intake.audience_uploads import ForeignUpload
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.json_limits import TooLarge
 from dispatcher.web.pages.console import page
@@ -86,6 +88,8 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _bad_input(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadInput)  # noqa: S101
+    if isinstance(error, ForeignUpload):
+        return problem(request, HTTPStatus.FORBIDDEN, error.faults[0].message)
     if isinstance(error, TooLarge):
         return problem(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body {error.faults[0].message}")
     faults = [_field_error(fault.field, fault.message, fault.line or None) for fault in error.faults]
@@ -110,6 +114,10 @@ async def _bad_parameter(request: Request, error: Exception) -> Response:
 
 async def _unknown(request: Request, _: Exception) -> Response:
     return problem(request, HTTPStatus.NOT_FOUND)
+
+
+async def _forbidden(request: Request, error: Exception) -> Response:
+    return problem(request, HTTPStatus.FORBIDDEN, str(error))
 
 
 async def _conflict(request: Request, error: Exception) -> Response:
@@ -139,6 +147,7 @@ def install(application: FastAPI) -> None:
     application.add_exception_handler(BadInput, _bad_input)
     application.add_exception_handler(BadChoice, _bad_choice)
     application.add_exception_handler(BadMessageId, _unknown)
+    application.add_exception_handler(NotAllowed, _forbidden)
     application.add_exception_handler(UnknownRecipient, _unknown)
     application.add_exception_handler(UnknownEndpoint, _unknown)
     application.add_exception_handler(EndpointConflict, _conflict)

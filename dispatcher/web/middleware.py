@@ -22,6 +22,7 @@ BODY_BYTES_MAX_AT: Mapping[str, int] = {
     "/webhooks/": 2 * MEGABYTE,
     "/v1/campaigns": 32 * MEGABYTE,
     "/console/campaigns/": 32 * MEGABYTE,  # audiences come inline
+    "/console/drafts/": 256 * MEGABYTE,  # audiences, which go to a file; read once the session is checked
     "/v1/recipients/bulk": 64 * 1024 * MEGABYTE,  # is read line by line
     "/v1/preferences/bulk": 64 * 1024 * MEGABYTE,
     "/v1/suppressions/import": 512 * MEGABYTE,  # goes to a file, not to memory

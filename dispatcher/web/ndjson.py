@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -29,25 +30,34 @@ class DuplexResponse(StreamingResponse):
         await self.stream_response(send)
 
 
-async def lines_of(request: Request, first_line: int = 1) -> AsyncIterator[tuple[int, bytes | None]]:
-    """The lines of a body with their numbers, without the blank ones; None for one that is too long."""
-    number, rest, is_too_long = first_line - 1, b"", False
+async def lines_of(request: Request, first_line: int = 1) -> AsyncIterator[tuple[int, bytes]]:
+    """The lines of a body with their numbers, without the blank ones. Of a longer one LINE_BYTES_MAX and one byte.
+
+    A byte order mark before the first line is left out: some Windows programs write one.
+    """
+    number, rest, begin, is_begun = first_line - 1, b"", b"", False
     async for part in request.stream():
+        if not is_begun:
+            rest, part = b"", rest + part  # noqa: PLW2901  the mark can come in pieces
+            if len(part) < len(BOM_UTF8) and BOM_UTF8.startswith(part):
+                rest = part
+                continue
+            is_begun, part = True, part.removeprefix(BOM_UTF8)  # noqa: PLW2901
         *complete, rest = (rest + part).split(b"\n")
         for line in complete:
             number += 1
-            if line.strip() or is_too_long:
-                yield number, None if is_too_long or len(line) > LINE_BYTES_MAX else line
-            is_too_long = False
+            if line.strip() or begin:
+                yield number, (begin or line)[: LINE_BYTES_MAX + 1]
+            begin = b""
         if len(rest) > LINE_BYTES_MAX:
-            rest, is_too_long = b"", True
-    if rest.strip() or is_too_long:
-        yield number + 1, None if is_too_long else rest
+            rest, begin = b"", begin or rest
+    if rest.strip() or begin:
+        yield number + 1, (begin or rest)[: LINE_BYTES_MAX + 1]
 
 
 def answer(
     request: Request,
-    read: Callable[[int, bytes | None], Line],
+    read: Callable[[int, bytes], Line],
     apply: Callable[[Sequence[Line]], Iterable[dict[str, Any]]],
     first_line: int = 1,
     headers: Mapping[str, str] | None = None,

@@ -20,12 +20,12 @@ from channels.mail_batching import SUBSTITUTION_BYTES_MAX, MailBatch, group_mail
 from channels.providers.sendgrid import SendGrid
 from channels.sandbox import SandboxClient, running
 from channels.send_window import window_of
-from dispatcher.content import Catalog, MessageLinks, example_request, load
+from dispatcher.content import Catalog, MessageLinks, example_request
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 from tests.support.http_servers import LOST, Answer, ReceivedRequest, http_answer, http_server
 from tests.support.provider_cases import EMAIL, as_json, mailbox
-from tests.support.services import TEMPLATES, templates
+from tests.support.services import specialised_templates, templates
 
 HOSTILE = (
     "Anna",
@@ -74,7 +74,7 @@ MAILS = [(name, mode) for name, template in sorted(templates().items()) for mode
 @lru_cache(maxsize=1)
 def specialised() -> Catalog:
     """Return the shipped templates whose mails are merged e-mails."""
-    return load(TEMPLATES, lambda: 1.0)
+    return specialised_templates(lambda: 1.0)
 
 
 def written(catalog: Catalog, name: str, mode: Mode) -> list[Outbound]:

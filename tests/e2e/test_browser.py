@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_the_preference_centre_is_filled_in_without_scripts(visits: Visits, brow
     _, link = received(visits, language=language)
     with opened(browser) as page:
         page.goto(link)
-        own = page.get_by_role("group", name=texts["offers"]["own"]["name"])
+        own = page.get_by_role("radiogroup", name=texts["offers"]["own"]["name"])
         own.get_by_role("radio", name=texts["modes"]["standard"]["name"]).check()
         page.get_by_role("checkbox", name=texts["channels"]["push"]).uncheck()
         keep(page, f"preferences-{language}")
@@ -146,7 +147,7 @@ def test_the_consequence_of_tailored_is_shown_when_it_is_chosen(visits: Visits, 
     texts = TEXTS["en"]["preferences"]
     with opened(browser, PHONE) as page:
         page.goto(link)
-        warning, own = page.get_by_text(texts["channels_now"]), page.get_by_role("group", name="Our own offers")
+        warning, own = page.get_by_text(texts["channels_now"]), page.get_by_role("radiogroup", name="Our own offers")
         assert not warning.is_visible()
         own.get_by_role("radio", name="Tailored").check()
         assert warning.is_visible()
@@ -232,6 +233,8 @@ def test_a_phone_shows_every_page_without_scrolling_sideways(visits: Visits, bro
                 "[...document.querySelectorAll('button, nav a')].map(e => e.getBoundingClientRect().toJSON())"
             ):
                 assert min(box["width"], box["height"]) >= 24, name  # WCAG 2.2, 2.5.8: large enough for a thumb
+            if name == "preferences":  # all notices shown, details folded: three screens, of once nearly six
+                assert page.evaluate("document.documentElement.scrollHeight") < 3 * PHONE["height"]
             keep(page, f"phone-{language}-{name}")
 
 
@@ -279,6 +282,13 @@ FAULTS = """
 """
 
 
+AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+VIOLATIONS = """
+async () => (await axe.run(document, {resultTypes: ['violations']})).violations
+  .map(each => each.id + ': ' + each.nodes.map(node => node.html.slice(0, 200)).join(' | '))
+"""
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_pages_can_be_read_by_weak_eyes_and_screen_readers(visits: Visits, browser: Browser, dark: bool) -> None:
     with each_page(visits, browser, DESK, "de", dark=dark) as pages:
@@ -286,6 +296,9 @@ def test_pages_can_be_read_by_weak_eyes_and_screen_readers(visits: Visits, brows
         for name, page in pages:
             seen.append(name)
             assert page.evaluate(FAULTS) == [], name
+            page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+            page.evaluate(AXE)
+            assert page.evaluate(VIOLATIONS) == [], name
             contrasts = page.evaluate(CONTRAST)
             assert len(contrasts) > 5
             assert [(text, ratio) for text, ratio in contrasts if ratio < 4.5] == [], name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import getpass
 import json
 import re
 import socket
@@ -19,7 +20,7 @@ import typer
 from channels.base import Channel, InboundText, Uncertain
 from channels.providers.outbox import Outbox
 from dispatcher.campaigns import scheduler
-from dispatcher.cli import app
+from dispatcher.cli.command_groups import command_line
 from dispatcher.cli.errors import run
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.inbound import customer_replies
@@ -28,8 +29,10 @@ from dispatcher.ledger.connection import lend
 from dispatcher.policy import shipped
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
+from dispatcher.web.api_keys import new_key
 from tests.support.services import TEMPLATES, person
 
+ACCOUNT = f"os:{getpass.getuser()}"
 CACHES = (bootstrap.settings, bootstrap.joined_engines, bootstrap.migrate_once)
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
@@ -56,6 +59,7 @@ def dispatcher(
 ) -> Iterator[Dispatcher]:
     environ = {
         "DISPATCHER_HOME": tmp_path,
+        "XDG_CONFIG_HOME": tmp_path / "config",
         "DISPATCHER_DATABASE_URL": database,
         "DISPATCHER_BROKER_URL": broker_url,
         "DISPATCHER_SECRET_KEY": "a-secret-of-the-tests-that-is-long-enough",
@@ -68,7 +72,8 @@ def dispatcher(
         cache.cache_clear()
 
     def command(*arguments: str | Path) -> Said:
-        code = run(app, [str(argument) for argument in arguments])
+        words = [str(argument) for argument in arguments]
+        code = run(command_line(*words[:1]), words)
         said = capsys.readouterr()
         return Said(code, said.out, said.err)
 
@@ -102,22 +107,22 @@ def work(services: Services | None = None) -> None:
 
 
 def approve(dispatcher: Dispatcher) -> None:
-    assert dispatcher("templates", "approve", "loan_offer", "--actor", "Bart").code == 0
+    assert dispatcher("templates", "approve", "loan_offer").code == 0
 
 
 def test_a_text_is_approved_by_name_before_its_first_campaign(dispatcher: Dispatcher, files: Path) -> None:
     said = dispatcher("campaign", "submit", files / "campaign.yaml")
-    assert (said.code, "`dispatcher templates approve loan_offer --actor NAME`" in said.err) == (2, True)
+    assert (said.code, "`dispatcher templates approve loan_offer`" in said.err) == (2, True)
     assert "before it starts: version 1 of loan_offer" in dispatcher("campaign", "dry-run", files / "campaign.yaml").out
     found = {each["what"]: each["says"] for each in dispatcher("check", "--json").json}
     assert "loan_offer" in found["templates"].partition("; not approved in their current version: ")[2]
     waiting = {each["name"]: each for each in dispatcher("templates", "list", "--json").json}["loan_offer"]
     assert (waiting["standing"], waiting["approval"]) == ("waiting", None)
-    assert dispatcher("templates", "approve", "loan_offer", "--actor", "Bart", "--digest", "0" * 12).code == 2
-    assert "approved by Bart" in dispatcher("templates", "approve", "loan_offer", "--actor", "Bart").out
+    assert dispatcher("templates", "approve", "loan_offer", "--digest", "0" * 12).code == 2
+    assert f"approved by {ACCOUNT}" in dispatcher("templates", "approve", "loan_offer").out
     assert dispatcher("campaign", "submit", files / "campaign.yaml").code == 0
-    assert dispatcher("templates", "withdraw", "loan_offer", "--actor", "Carla", "--json").json["standing"] == "withdrawn"
-    assert "approval withdrawn by Carla" in dispatcher("templates", "list").out
+    assert dispatcher("templates", "withdraw", "loan_offer", "--json").json["standing"] == "withdrawn"
+    assert f"approval withdrawn by {ACCOUNT}" in dispatcher("templates", "list").out
 
 
 def test_what_is_kept_for_how_long_can_be_looked_at_and_cleared(dispatcher: Dispatcher) -> None:
@@ -246,8 +251,8 @@ def test_a_message_that_may_have_gone_is_listed_and_settled_by_who_knows(dispatc
     nothing = dispatcher("message", "settle", "--as", "failed", "--until", "2026-01-01T00:00:00", "--yes", "--json").json
     assert nothing == {"matching": 0, "groups": [], "settled": 0}
     assert len(dispatcher("message", "unresolved", "--json").json) == 1
-    settled = dispatcher("message", "settle", line["id"], "--as", "failed", "--actor", "desk 7", "--json").json
-    assert (settled["state"], settled["reason"], settled["events"][0]["extra"]) == ("failed", "by_hand", {"by": "desk 7"})
+    settled = dispatcher("message", "settle", line["id"], "--as", "failed", "--json").json
+    assert (settled["state"], settled["reason"], settled["events"][0]["extra"]) == ("failed", "by_hand", {"by": ACCOUNT})
     again = dispatcher("message", "settle", line["id"], "--as", "accepted")
     assert (again.code, again.err.strip()) == (1, f"message {line['id']} is not unresolved")
     assert dispatcher("message", "settle", line["id"], "--as", "lost").code == 2
@@ -288,12 +293,17 @@ def test_a_large_campaign_is_released_by_somebody_else(
     bootstrap.settings.cache_clear()
     assert dispatcher("policy", "adopt").code == 0
     approve(dispatcher)
-    submitted = dispatcher("campaign", "submit", files / "campaign.yaml", "--by", "Anne", "--json").json
+    submitted = dispatcher("campaign", "submit", files / "campaign.yaml", "--json").json
     assert submitted["state"] == "awaiting_release"
-    own = dispatcher("campaign", "release", "spring", "--by", "anne")
-    assert (own.code, "submitted by Anne: somebody else has to release it" in own.err) == (1, True)
-    released = dispatcher("campaign", "release", "spring", "--by", "Bart", "--json").json
-    assert (released["state"], released["released_by"]) == ("running", "Bart")
+    own = dispatcher("campaign", "release", "spring")
+    assert (own.code, f"submitted by {ACCOUNT}: somebody else has to release it" in own.err) == (1, True)
+    key, lines = new_key("bart", ["campaigns"])
+    (files / "keys.toml").write_text(lines)
+    monkeypatch.setenv("DISPATCHER_API_KEYS", str(files / "keys.toml"))
+    monkeypatch.setenv("DISPATCHER_API_KEY", key)
+    bootstrap.settings.cache_clear()
+    released = dispatcher("campaign", "release", "spring", "--json").json
+    assert (released["state"], released["released_by"]) == ("running", "api:bart")
 
 
 @pytest.mark.parametrize(
@@ -357,7 +367,7 @@ def _commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]
 
 
 def test_every_command_takes_json() -> None:
-    commands = dict(_commands(typer.main.get_command(app)))
+    commands = dict(_commands(typer.main.get_command(command_line())))
     assert ("campaign", "export") in commands
     assert [path for path, command in commands.items() if not any("--json" in option.opts for option in command.params)] == []
 

@@ -138,7 +138,7 @@ def test_people_get_the_addresses_as_a_list(capsys: pytest.CaptureFixture[str]) 
     system.print_started({"console": "http://127.0.0.1:1/console", "key": "dsp_[x]", "flower": None, "logs": "/var/log"})
     assert capsys.readouterr().out.splitlines() == [
         "API, webhooks, console   http://127.0.0.1:1/console",
-        "key for both             dsp_[x]",
+        "API key                  dsp_[x]",
         "logs                     /var/log",
         "Ctrl-C stops it.",
     ]

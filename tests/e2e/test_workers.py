@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import copytree
@@ -47,13 +47,12 @@ STOP_SECONDS_MAX = 90.0
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Workers at work on a ledger, a broker and a sandbox of this test alone."""
+class IdleMachine:
+    """A ledger, a broker and a sandbox of this test alone, and what a worker needs to work on them."""
 
     services: Services
     sandbox: SandboxClient
     celery: Celery
-    worker: subprocess.Popen[bytes]
     log: Path
     broker_url: str
     environ: Mapping[str, str]
@@ -95,8 +94,15 @@ class Machine:
         return {state.value: count for state, count in counted.states.items() if count}
 
 
+@dataclass(frozen=True)
+class Machine(IdleMachine):
+    """The same with a worker at work, and beat."""
+
+    worker: subprocess.Popen[bytes]
+
+
 @pytest.fixture
-def machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[Machine]:
+def idle_machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[IdleMachine]:
     policy = policy_without_quiet_hours(tmp_path)
     with make_services(database) as still, running() as double:
         services = replace(still, clock=lambda: datetime.now(UTC), policy=parse(policy.read_text(encoding="utf-8")))
@@ -111,30 +117,37 @@ def machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[Machine]
             "DISPATCHER_SANDBOX_URL": double.url,
             "DISPATCHER_LEASE_SECONDS": "4",
         }
-        log = tmp_path / "worker.log"
-        worker = ("worker", "--concurrency", "2", "--loglevel", "INFO", "-E")
-        beat = ("beat", "--schedule", str(tmp_path / "beat"), "--pidfile", "")
-        with log.open("wb") as file:
-            children = [
-                subprocess.Popen((sys.executable, "-m", "celery", "-A", "dispatcher", *each), stdout=file, stderr=file, env=environ)
-                for each in (worker, beat)
-            ]
         celery = Celery(broker=broker_url, set_as_current=False)
         celery.config_from_object("celeryconfig")
         celery.conf.broker_url = broker_url
-        try:
-            yield Machine(services, double, celery, children[0], log, broker_url, environ)
-        finally:
-            for child in children:
-                child.terminate()
-            for child in children:
-                child.wait(STOP_SECONDS_MAX)
+        yield IdleMachine(services, double, celery, tmp_path / "worker.log", broker_url, environ)
 
 
-def wait_until(met: Callable[[], bool], machine: Machine, seconds: float = 60.0) -> None:
+@pytest.fixture
+def machine(idle_machine: IdleMachine, tmp_path: Path) -> Iterator[Machine]:
+    worker = ("worker", "--concurrency", "2", "--loglevel", "INFO", "-E")
+    beat = ("beat", "--schedule", str(tmp_path / "beat"), "--pidfile", "")
+    with idle_machine.log.open("wb") as file:
+        children = [
+            subprocess.Popen(
+                (sys.executable, "-m", "celery", "-A", "dispatcher", *each), stdout=file, stderr=file, env=idle_machine.environ
+            )
+            for each in (worker, beat)
+        ]
+    try:
+        parts = {each.name: getattr(idle_machine, each.name) for each in fields(idle_machine)}
+        yield Machine(**parts, worker=children[0])
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait(STOP_SECONDS_MAX)
+
+
+def wait_until(met: Callable[[], bool], machine: IdleMachine, seconds: float = 60.0, log: Path | None = None) -> None:
     deadline = time.monotonic() + seconds
     while not met():
-        assert time.monotonic() < deadline, machine.log.read_text()[-4000:]
+        assert time.monotonic() < deadline, (log or machine.log).read_text()[-4000:]
         time.sleep(0.05)
 
 
@@ -225,7 +238,7 @@ def edit_template(machine: Machine, name: str, word: str) -> None:
 
 def approve(machine: Machine, name: str) -> None:
     assert machine.run("templates", "check", name) == 0
-    assert machine.run("templates", "approve", name, "--actor", "Bart") == 0
+    assert machine.run("templates", "approve", name) == 0
 
 
 def submit_file(machine: Machine, campaign_id: str, people: range, **changes: Any) -> None:
@@ -455,11 +468,8 @@ celery_app.app.worker_main(["worker", "--concurrency", "1", "--queues", "campaig
 """
 
 
-def test_a_soft_time_limit_while_deciding_refuses_nobody(machine: Machine, tmp_path: Path) -> None:
-    add_people(machine.services, *(person(f"c-{number}", number) for number in range(30)))
-    wait_until(lambda: "ready" in machine.log.read_text(), machine)
-    machine.worker.terminate()
-    machine.worker.wait(STOP_SECONDS_MAX)
+def test_a_soft_time_limit_while_deciding_refuses_nobody(idle_machine: IdleMachine, tmp_path: Path) -> None:
+    add_people(idle_machine.services, *(person(f"c-{number}", number) for number in range(30)))
     parsed = parse_campaign(
         {
             "id": "spring",
@@ -467,29 +477,32 @@ def test_a_soft_time_limit_while_deciding_refuses_nobody(machine: Machine, tmp_p
             "channels": ["email"],
             "audience": [{"recipient": f"c-{number}", "data": OFFER} for number in range(30)],
         },
-        submission.validation_context(machine.services),
+        submission.validation_context(idle_machine.services),
     )
-    submission.submit(machine.services, parsed)
-    for due in scheduler.due_chunks(machine.services):
-        machine.celery.send_task("dispatcher.send_chunk", (due.period, due.number), queue="campaign")
-    with (tmp_path / "hanging.log").open("wb") as file:
-        hanging = subprocess.Popen((sys.executable, "-c", HANGING), stdout=file, stderr=file, env=machine.environ)
+    submission.submit(idle_machine.services, parsed)
+    for due in scheduler.due_chunks(idle_machine.services):
+        idle_machine.celery.send_task("dispatcher.send_chunk", (due.period, due.number), queue="campaign")
+    log = tmp_path / "hanging.log"
+    with log.open("wb") as file:
+        hanging = subprocess.Popen((sys.executable, "-c", HANGING), stdout=file, stderr=file, env=idle_machine.environ)
     try:
-        wait_until(lambda: "SoftTimeLimitExceeded" in (tmp_path / "hanging.log").read_text(), machine)
-        for period, number in _open_chunks(machine):  # as the clock does after the lease
-            machine.celery.send_task("dispatcher.send_chunk", (period, number), queue="campaign")
-        wait_until(lambda: machine.balance() == {"accepted": 30}, machine)
+        wait_until(lambda: "SoftTimeLimitExceeded" in log.read_text(), idle_machine, log=log)
+        for period, number in _open_chunks(idle_machine):  # as the clock does after the lease
+            idle_machine.celery.send_task("dispatcher.send_chunk", (period, number), queue="campaign")
+        wait_until(lambda: idle_machine.balance() == {"accepted": 30}, idle_machine, log=log)
     finally:
         hanging.terminate()
         hanging.wait(STOP_SECONDS_MAX)
 
 
-def _open_chunks(machine: Machine) -> list[tuple[int, int]]:
+def _open_chunks(machine: IdleMachine) -> list[tuple[int, int]]:
     with lend(machine.services.pool) as connection:
         return connection.execute("SELECT period, chunk FROM chunks WHERE done_at IS NULL").fetchall()
 
 
-def test_children_on_a_slow_machine_announce_themselves_before_they_make_their_services(machine: Machine, tmp_path: Path) -> None:
+def test_children_on_a_slow_machine_announce_themselves_before_they_make_their_services(
+    idle_machine: IdleMachine, tmp_path: Path
+) -> None:
     slow = """
 import time
 from dispatcher import celery_app, tasks
@@ -506,9 +519,9 @@ celery_app.app.worker_main(["worker", "--concurrency", "1", "--queues", "campaig
 """
     log = tmp_path / "slow.log"
     with log.open("wb") as file:
-        worker = subprocess.Popen((sys.executable, "-c", slow), stdout=file, stderr=file, env=machine.environ)
+        worker = subprocess.Popen((sys.executable, "-c", slow), stdout=file, stderr=file, env=idle_machine.environ)
     try:
-        wait_until(lambda: "ready" in log.read_text(), machine)
+        wait_until(lambda: "ready" in log.read_text(), idle_machine, log=log)
         (child,) = psutil.Process(worker.pid).children()
         time.sleep(6)
         assert [child] == psutil.Process(worker.pid).children()

@@ -13,6 +13,7 @@ import psycopg
 
 from dispatcher.campaigns import overview, submission
 from dispatcher.domain.notation import trim
+from dispatcher.intake.audience_reference import AudienceSources
 from dispatcher.intake.campaign import parse_request
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.recipient_import import ImportRequest, import_file
@@ -79,7 +80,7 @@ def _audience(services: Services, path: Path, prefix: str) -> FileResult:
     form = {"id": prefix, "template": "loan_offer", "channels": ["email"], "audience": path.name}
     refused, count, lines, rows = None, 0, [], []
     try:
-        result = submission.accept(services, parse_request(form, path.parent, services.policy.files))
+        result = submission.accept(services, parse_request(form, AudienceSources(path.parent), services.policy.files))
         count = result.audience + result.invalid
         campaign = overview.find(services, prefix)
         assert campaign is not None

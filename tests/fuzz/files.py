@@ -186,7 +186,6 @@ def make(spec: FileSpec, prefix: str) -> MadeFile:
 
 def _cells(spec: FileSpec, row: Row, token: str, place: int) -> dict[str, str]:
     damage = DAMAGES[row.damage]
-    word = NO_WORDS[row.word % len(NO_WORDS)] if row.refuses else YES_WORDS[row.word % len(YES_WORDS)]
     cells = {
         "id": token,
         "person": "customer",
@@ -201,7 +200,11 @@ def _cells(spec: FileSpec, row: Row, token: str, place: int) -> dict[str, str]:
     if spec.is_audience:
         return {"recipient": cells["id"], "data.first_name": name, "data.project": cells["project"], "data.amount": cells["amount"]}
     plain = {column: cells[column] for column in ("id", "person", "language", "email", "birth_date")}
-    return {**plain, "profile.identity.first_name": name, "channels.email": word}
+    return {**plain, "profile.identity.first_name": name, "channels.email": _word(row)}
+
+
+def _word(row: Row) -> str:
+    return NO_WORDS[row.word % len(NO_WORDS)] if row.refuses else YES_WORDS[row.word % len(YES_WORDS)]
 
 
 def _columns(spec: FileSpec) -> tuple[str, ...]:
@@ -293,7 +296,11 @@ def _csv(spec: FileSpec, prefix: str) -> MadeFile:
     if spec.cut:
         content = content[: -spec.cut]
     if spec.encoding == "cp1252" and any(row.damage == "misread" for row in spec.rows):  # some of its bytes form UTF-8
-        rows = [row if row.name.isascii() else replace(row, damage=replace(row.damage, fate="either")) for row in rows]
+        texts = [f"{expected.name}{_word(row)}" for expected, row in zip(rows, spec.rows, strict=False)]
+        rows = [
+            row if text.isascii() else replace(row, damage=replace(row.damage, fate="either"))
+            for row, text in zip(rows, texts, strict=True)
+        ]
     rows = [_one_of_a_line(row, spec.rows, place) for place, row in enumerate(rows)]
     if rows and spec.cut:
         rows[-1] = replace(rows[-1], refuses=None)

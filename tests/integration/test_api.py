@@ -157,6 +157,7 @@ CALLS = [
     ("GET", "/v1/templates/loan_offer/history", Right.TEMPLATES),
     ("GET", f"/v1/templates/loan_offer/diff/{'0' * 64}", Right.TEMPLATES),
     ("GET", "/v1/templates/loan_offer/tests", Right.TEMPLATES),
+    ("GET", "/v1/audit", Right.AUDIT),
 ]
 
 

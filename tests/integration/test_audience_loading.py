@@ -24,6 +24,7 @@ from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
+from dispatcher.intake.audience_reference import AudienceSources
 from dispatcher.intake.campaign import CampaignRequest, parse_request
 from dispatcher.intake.errors import BadInput
 from dispatcher.ledger.campaigns.lifecycle import Campaign
@@ -73,7 +74,7 @@ def write(path: Path, count: int, more: str = "") -> None:
 def request(audience: Any, **changes: Any) -> CampaignRequest:
     form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": audience, **changes}
     if isinstance(audience, Path):
-        return parse_request({**form, "audience": str(audience)}, audience.parent)
+        return parse_request({**form, "audience": str(audience)}, AudienceSources(audience.parent))
     return parse_request(form)
 
 
@@ -357,12 +358,13 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from dispatcher.campaigns import submission
+from dispatcher.intake.audience_reference import AudienceSources
 from dispatcher.intake.campaign import parse_request
 from dispatcher.runtime import bootstrap
 
 form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": sys.argv[1]}
 services = bootstrap.services()
-submission.accept(services, parse_request(form, services.audiences), by="celery")
+submission.accept(services, parse_request(form, AudienceSources(services.audiences)), by="celery")
 """
 
 

@@ -18,7 +18,7 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from dispatcher.campaigns import audience_uploads, public_tasks, submission
+from dispatcher.campaigns import audience_uploads, overview, public_tasks, submission
 from dispatcher.campaigns.audience_uploads import Upload, UploadConflict, UploadRange
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.submission import SubmitStatus
@@ -239,6 +239,34 @@ def test_only_an_upload_can_be_named_by_api(caller: Caller, named: object) -> No
     assert caller.call("POST", "/v1/campaigns", form).status_code == 422
 
 
+def test_a_campaign_names_only_uploads_of_its_own_key(caller: Caller) -> None:
+    add_people(caller.services, person("c-0", 0))
+    caller.put("list", audience(1))
+    other, line = new_key("other", Right)
+    with TestClient(create(caller.services, Broker(), read_keys(write_key(caller, line)))) as client:
+        stranger = Caller(caller.services, Broker(), client, other)
+        assert problem(stranger.submit("list")) == (403, "upload 'list' belongs to app, who alone can use it")
+        assert problem(stranger.submit("list", query="?dry_run=true"))[0] == 403
+        assert overview.find(caller.services, "spring") is None
+        stranger.put("mine", audience(1))
+        assert stranger.submit("mine").status_code == 201
+    assert caller.submit("list", "summer").status_code == 201
+
+
+def write_key(caller: Caller, line: str) -> Path:
+    path = caller.services.audiences.parent / "other-keys.toml"
+    path.write_text(line)
+    return path
+
+
+def test_an_upload_of_the_command_line_is_open_to_every_key(caller: Caller) -> None:
+    writer = audience_uploads.open_upload(caller.services, Upload("list", ".jsonl", is_gzip=False), UploadRange())
+    writer.write(audience(1))
+    writer.finish()
+    writer.close()
+    assert caller.submit("list").status_code == 201
+
+
 def test_retention_deletes_uploads_that_nobody_touched(caller: Caller) -> None:
     services = caller.services
     caller.put("old", audience(1))
@@ -256,3 +284,18 @@ def test_retention_deletes_uploads_that_nobody_touched(caller: Caller) -> None:
     cleared = {each.data.what: each.cleared for each in retention.clear(services)}
     assert (due["uploaded audiences"], cleared["uploaded audiences"]) == (2, 2)
     assert [each["id"] for each in caller.call("GET", "/v1/audiences").json()["audiences"]] == ["new"]
+
+
+@pytest.mark.parametrize("upload_id", ["a b", "-list", "x" * 101])
+def test_a_bad_upload_id_is_named(caller: Caller, upload_id: str) -> None:
+    status, text = problem(caller.put(upload_id.replace(" ", "%20"), audience(1)))
+    assert (status, text.partition(":")[0]) == (422, "upload_id")
+    assert problem(caller.submit(upload_id))[1].startswith("audience.upload: ")
+
+
+def test_an_empty_audience_is_refused_and_the_dry_run_warns(caller: Caller) -> None:
+    caller.put("list", b"recipient,data.project\n", "text/csv")
+    assert "has no rows" in caller.submit("list", query="?dry_run=true").json()["needs"][0]
+    status, text = problem(caller.submit("list"))
+    assert (status, text) == (422, "audience: has no rows: the campaign would reach nobody")
+    assert overview.find(caller.services, "spring") is None

@@ -289,7 +289,10 @@ UPDATE recipients SET (consent_seq, consent_head, choices) = (
     FROM consent_events WHERE recipient_id = %(who)s) WHERE id = %(who)s
 """
 TAMPERINGS = [
-    *(edit(f"{column} = {column} || 'x'", 2) for column in ("subject", "new_value", "source", "actor", "wording")),
+    *(
+        edit(f"{column} = {column} || 'x'", 2)
+        for column in ("subject", "new_value", "source", "actor", "wording", "contract_version")
+    ),
     edit("old_value = 'x'", 2),
     edit("said_at = said_at - interval '1 microsecond'", 2),
     edit("recorded_at = recorded_at - interval '1 day'", 3),

@@ -1,13 +1,11 @@
-"""The console: it needs a key with its right, accepts only its own forms, and shows no address on any page."""
+"""The console: people sign in, accepts only its own forms, and shows no address on any page."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from httpx2 import Response
@@ -16,7 +14,7 @@ from starlette.testclient import TestClient
 from channels.alerts import alert, set_alert_sink
 from channels.base import BadAddress, Channel, Event, EventKind, InboundText, Uncertain, WhatsApp
 from channels.providers.outbox import Outbox
-from dispatcher.campaigns import refused_jobs
+from dispatcher.campaigns import refused_jobs, schedule_runs, schedules
 from dispatcher.campaigns.scheduler import due_chunks
 from dispatcher.campaigns.submission import submit, validation_context
 from dispatcher.domain.campaign import CampaignState
@@ -30,14 +28,15 @@ from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events as consent
 from dispatcher.ledger.inbound import provider_events
-from dispatcher.ledger.maintenance import alerts, stopped_channels
+from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.maintenance import alerting
+from dispatcher.maintenance.alerting import Watch
 from dispatcher.maintenance.sweep import sweep
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.services import Services
-from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right, new_key, read_keys
 from dispatcher.web.app import create
 from dispatcher.web.console import labels
-from dispatcher.web.console.session import SESSION_SECONDS
+from tests.support.people import sign_in
 from tests.support.services import Broker, Clock, add_people, balance, make_services, person, work
 
 LOAN = {"offer_url": "https://www.bank.example/loan", "project": "a bike", "amount": 5_000}
@@ -74,18 +73,11 @@ class Outline(HTMLParser):
 class Visitor:
     """A browser at the console."""
 
-    def __init__(
-        self, services: Services, broker: Broker, clock: Clock, client: TestClient, held: ApiKeyRing, keys: dict[str, str]
-    ) -> None:
-        self.services, self.broker, self.clock, self.client, self.held, self.keys = services, broker, clock, client, held, keys
+    def __init__(self, services: Services, broker: Broker, clock: Clock, client: TestClient) -> None:
+        self.services, self.broker, self.clock, self.client = services, broker, clock, client
 
-    def key(self, name: str) -> ApiKey:
-        found = self.held.find(self.keys[name])
-        assert found is not None
-        return found
-
-    def sign_in(self, name: str = "ops") -> Response:
-        return self.client.post("/console/login", data={"key": self.keys[name]}, follow_redirects=False)
+    def sign_in(self, name: str = "ops") -> str:
+        return sign_in(self.client, self.services, name)
 
     def get(self, path: str) -> str:
         """A page, whole and well formed."""
@@ -117,15 +109,14 @@ def submit_campaign(services: Services, campaign_id: str = "spring", send_at: st
 
 
 @pytest.fixture
-def visitor(database: str, tmp_path: Path) -> Iterator[Visitor]:
-    made = {name: new_key(name, rights) for name, rights in (("ops", ["console"]), ("marketing", ["campaigns", "messages"]))}
-    (tmp_path / "keys.toml").write_text("\n".join(line for _, line in made.values()))
+def visitor(database: str) -> Iterator[Visitor]:
     broker, clock = Broker(), Clock()
-    with make_services(database, clock) as services:
-        held = read_keys(tmp_path / "keys.toml")
-        with TestClient(create(services, broker, held), base_url="https://dispatcher.example") as client:
-            add_people(services, *PEOPLE)
-            yield Visitor(services, broker, clock, client, held, {name: key for name, (key, _) in made.items()})
+    with (
+        make_services(database, clock) as services,
+        TestClient(create(services, broker), base_url="https://dispatcher.example") as client,
+    ):
+        add_people(services, *PEOPLE)
+        yield Visitor(services, broker, clock, client)
 
 
 @pytest.fixture
@@ -158,77 +149,6 @@ def test_every_page_sends_strangers_to_sign_in_and_tells_them_nothing(visitor: V
         assert answer.headers["location"].startswith("/console/login?to=/console")
 
 
-def test_only_a_key_with_the_right_opens_it(visitor: Visitor) -> None:
-    assert visitor.sign_in("marketing").status_code == 403
-    assert visitor.client.post("/console/login", data={"key": "\0\ud7ff"}).status_code == 403
-    assert visitor.client.post("/console/login", data={}).status_code == 403
-    answer = visitor.sign_in()
-    assert (answer.status_code, answer.headers["location"]) == (303, "/console")
-    cookie = answer.headers["set-cookie"]
-    assert all(part in cookie for part in ("HttpOnly", "SameSite=strict", "Secure", "Path=/console"))
-    assert "ops" in visitor.get("/console")
-
-
-def test_a_session_ends_with_its_time_its_key_and_by_signing_out(visitor: Visitor) -> None:
-    visitor.sign_in()
-    ops = visitor.key("ops")
-    for keys in (
-        ApiKeyRing(),
-        ApiKeyRing((replace(ops, rights=frozenset({Right.MESSAGES})),)),
-        ApiKeyRing((replace(ops, digest=bytes(32)),)),
-    ):
-        with TestClient(create(visitor.services, visitor.broker, keys), base_url="https://dispatcher.example") as later:
-            later.cookies.update(visitor.client.cookies)
-            assert later.get("/console", follow_redirects=False).status_code == 303
-    visitor.clock.pass_(SESSION_SECONDS)
-    assert visitor.client.get("/console", follow_redirects=False).status_code == 303
-    visitor.sign_in()
-    copied = dict(visitor.client.cookies)
-    assert visitor.post("/console/logout", visitor.form_token()).headers["location"] == "/console/login"
-    assert visitor.client.get("/console", follow_redirects=False).status_code == 303
-    visitor.client.cookies.update(copied)
-    assert visitor.client.get("/console", follow_redirects=False).status_code == 303
-
-
-def attempt(visitor: Visitor, key: str, **cookies: str) -> int:
-    """The status of an attempt in a browser without other cookies."""
-    visitor.client.cookies.clear()
-    visitor.client.cookies.update(cookies)
-    return visitor.client.post("/console/login", data={"key": key}, follow_redirects=False).status_code
-
-
-def test_failed_attempts_are_slowed_over_all_web_processes(visitor: Visitor) -> None:
-    assert [attempt(visitor, f"guess {number}") for number in range(7)] == [403] * 5 + [429] * 2
-    with TestClient(create(visitor.services, visitor.broker, visitor.held), base_url="https://dispatcher.example") as other:
-        assert other.post("/console/login", data={"key": visitor.keys["ops"]}).status_code == 429
-    visitor.clock.pass_(1)
-    assert [attempt(visitor, "a guess"), attempt(visitor, "another")] == [403, 429]
-    visitor.clock.pass_(60)  # the refused ones did not count: no wait is longer
-    assert attempt(visitor, visitor.keys["ops"]) == 303
-    with lend(visitor.services.pool) as connection:
-        (noted,) = [each for each in alerts.newest(connection) if each.provider == "console"]
-        rows = connection.execute("SELECT f::text FROM sign_in_failures f").fetchall()
-    assert noted.code == "sign_in_failures"
-    assert not any("testclient" in text or visitor.keys["ops"] in text for (text,) in rows)
-
-
-def test_who_signed_in_before_is_not_locked_out_by_others(visitor: Visitor) -> None:
-    assert attempt(visitor, visitor.keys["ops"]) == 303
-    browser = visitor.client.cookies["dispatcher_browser"]
-    assert [attempt(visitor, f"guess {number}") for number in range(6)] == [403] * 5 + [429]
-    assert attempt(visitor, visitor.keys["ops"], dispatcher_browser=browser) == 303
-    assert attempt(visitor, "a guess", dispatcher_browser=browser) == 429
-    assert attempt(visitor, visitor.keys["ops"], dispatcher_browser="x") == 429
-
-
-@pytest.mark.parametrize(
-    "to", ["https://evil.example", "//evil.example", "/console/../v1", "/console//evil", "javascript:x", "/console\n"]
-)
-def test_signing_in_leads_nowhere_else(visitor: Visitor, to: str) -> None:
-    answer = visitor.client.post("/console/login", data={"key": visitor.keys["ops"], "to": to}, follow_redirects=False)
-    assert answer.headers["location"] == "/console"
-
-
 # -- what it shows -----------------------------------------------------------------------------------------------------
 
 
@@ -253,7 +173,7 @@ def test_a_message_tells_its_decision_its_news_and_what_the_customer_is_told(cam
         provider_events.store(connection, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, at, FIRST)], at)
     apply_batch(campaign.services, lambda _: None)
     text = campaign.get(f"/console/messages/{FIRST}")
-    for part in ("delivered", "contract", "offers.own", "2026-11-23 11:00:05", "import"):
+    for part in ("delivered", "contract", "offers.own", "2026-11-23 11:00:05", "according to our files"):
         assert part in text
     assert '<div lang="fr"' in campaign.get(f"/console/messages/{FIRST}?language=fr")
     assert "choice_none" in campaign.get("/console/search?campaign=spring&recipient=bert")
@@ -463,9 +383,36 @@ def test_refused_jobs_are_listed_alerted_and_closed(visitor: Visitor) -> None:
     assert visitor.post(f"/console/refused-jobs/{number}", "0" * 64).status_code == 403
     assert visitor.post(f"/console/refused-jobs/{number}", visitor.form_token()).status_code == 303
     assert "No refused job is open." in visitor.get("/console/refused-jobs")
-    assert refused_jobs.newest(visitor.services, 1, only_open=False)[0].closed_by == "console:ops"
+    assert refused_jobs.newest(visitor.services, 1, only_open=False)[0].closed_by == "user:ops"
 
 
-def test_refused_jobs_need_the_right_of_the_console(visitor: Visitor) -> None:
-    assert visitor.sign_in("marketing").status_code == 403
-    assert visitor.client.get("/console/refused-jobs", follow_redirects=False).status_code == 303
+def test_somebody_takes_care_of_an_alert(visitor: Visitor) -> None:
+    visitor.sign_in()
+    services = visitor.services
+    assert "No alert in the last 90 days." in visitor.get("/console/operations")
+    with lend(services.pool) as connection:
+        stopped_channels.stop(connection, Channel.SMS, "twilio", "20003", visitor.clock())
+    Watch(lambda: services, lambda _: True, visitor.clock).look()
+    assert "I take care" in visitor.get("/console/operations")
+    number = alerting.newest(services, 1)[0].no
+    assert visitor.post(f"/console/operations/alerts/{number}", "0" * 64).status_code == 403
+    assert visitor.post(f"/console/operations/alerts/{number}", visitor.form_token()).status_code == 303
+    text = visitor.get("/console/operations")
+    assert ("I take care" in text, "user:ops" in text) == (False, True)
+
+
+def test_a_recurring_campaign_shows_its_runs_and_why_one_failed(visitor: Visitor) -> None:
+    services = visitor.services
+    campaign = {"template": "loan_offer", "channels": ["email"], "audience": {"upload": "weekly-*"}}
+    form = {"id": "weekly", "cron": "0 9 * * *", "zone": "Europe/Brussels", "campaign": campaign}
+    schedules.add(services, schedules.parse(services, form), "<anna>")
+    visitor.sign_in()
+    assert "not run yet" in visitor.get("/console/schedules/weekly")
+    visitor.clock.now = datetime(2026, 11, 24, 8, tzinfo=UTC)
+    schedule_runs.start_due(services)
+    visitor.sign_in()
+    assert 'href="/console/schedules/weekly"' in visitor.get("/console/schedules")
+    shown = visitor.get("/console/schedules/weekly")
+    for text in ("<code>audience_missing</code> there is no complete upload weekly-*", "weekly-2026-11-24T0900", "&lt;anna&gt;"):
+        assert text in shown
+    assert visitor.client.get("/console/schedules/other", headers={"Accept": "text/html"}).status_code == 404

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +31,7 @@ from dispatcher.policy import parse, shipped
 from dispatcher.runtime.services import Services
 from dispatcher.web.api_keys import Right, new_key, read_keys
 from dispatcher.web.app import create
+from tests.support.command import run_command
 from tests.support.services import Broker, Clock, add_people, make_services, person
 
 LOAN = {"project": "a kitchen for Zwaantje", "amount": 9000, "offer_url": "https://www.bank.example/loan"}
@@ -48,7 +46,6 @@ ZWAANTJE = person(
 )
 OTHER = {**LOAN, "project": "a roof"}
 TRACES = ("zwaantje", "Zwaantje", "470112233", "1981-02-03")
-SECRET = "a-secret-of-the-tests-that-is-long-enough"
 
 
 @pytest.fixture
@@ -194,19 +191,6 @@ def test_an_explanation_outlives_changes_of_policy_choices_and_templates(service
 
 def command(database: str, home: Path, *words: str, **environ: str) -> Any:
     """What a command prints with --json."""
-    done = subprocess.run(
-        [sys.executable, "-c", "from dispatcher.cli import main; main()", *words],
-        env={
-            **os.environ,
-            "DISPATCHER_HOME": str(home / "home"),
-            "DISPATCHER_DATABASE_URL": database,
-            "DISPATCHER_BROKER_URL": "redis://127.0.0.1:1/0",  # never asked
-            "DISPATCHER_SECRET_KEY": SECRET,
-            **environ,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command(database, home, *words, **environ)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

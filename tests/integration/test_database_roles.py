@@ -173,8 +173,8 @@ FORBIDDEN = {
     "introduce a key": "INSERT INTO secret_keys (fingerprint, introduced_at) VALUES ('', now())",
     "send events elsewhere": "UPDATE event_endpoints SET url = 'https://else.example/'",
     "add a receiver of events": "INSERT INTO event_endpoints (id, url) VALUES ('x', 'https://else.example/')",
-    "read sessions": "SELECT FROM console_sessions",
-    "start a session": "INSERT INTO console_sessions VALUES ('', '', 'me', now(), now())",
+    "read sessions": "SELECT FROM sessions",
+    "start a session": "INSERT INTO sessions VALUES ('', 'user:me', 'console', '', now(), now(), now(), now())",
     "delete a campaign": "DELETE FROM campaigns",
     "edit a campaign in a person's name": "INSERT INTO campaign_edits (campaign_no, version, at, actor, changes, is_material)"
     " VALUES (1, 1, now(), 'me', '{}', false)",
@@ -220,6 +220,6 @@ def test_a_reader_sees_states_and_no_personal_data(owned: str) -> None:
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 reader.execute(f"SELECT {personal}".encode())
-        for statement in ("SELECT FROM console_sessions", "UPDATE campaigns SET note = 'x'", "SELECT make_partitions(202901)"):
+        for statement in ("SELECT FROM sessions", "UPDATE campaigns SET note = 'x'", "SELECT make_partitions(202901)"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 reader.execute(statement.encode())

@@ -10,12 +10,12 @@ import pytest
 
 from dispatcher.campaigns import submission, template_approval
 from dispatcher.campaigns.new_template import write_skeleton
-from dispatcher.content import Catalog, NewTemplate, load
+from dispatcher.content import Catalog, NewTemplate
 from dispatcher.domain.message import Kind
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.errors import BadInput
 from dispatcher.runtime.services import Services
-from tests.support.services import Clock, add_people, make_services, person
+from tests.support.services import Clock, add_people, load_edited, make_services, person
 
 LEFT = r"of its texts are still to be written, the first at spring/de/email.html, line [34]: `dispatcher templates check spring`"
 
@@ -29,7 +29,7 @@ def services(database: str) -> Iterator[Services]:
 
 def drafted(folder: Path, source: str, kind: Kind) -> Catalog:
     write_skeleton(folder, NewTemplate("spring", source, "Jana"), kind)
-    return load(folder)
+    return load_edited(folder)
 
 
 def test_a_draft_is_not_approved(services: Services, tmp_path: Path) -> None:

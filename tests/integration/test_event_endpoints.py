@@ -18,6 +18,7 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from dispatcher.devserver.stack import free_port
+from dispatcher.domain.principal import Role
 from dispatcher.embedded.daemon import wait_until
 from dispatcher.events import event_endpoints, publication, webhook_delivery
 from dispatcher.ledger.connection import lend
@@ -27,13 +28,14 @@ from dispatcher.web.app import create
 from tests.integration.test_webhook_delivery import HOSTS, HOUR, add, clock, deliver_until_done, say
 from tests.support.command import run_command
 from tests.support.http_servers import http_answer
+from tests.support.people import sign_in
 from tests.support.services import Broker, Clock, add_people, make_services, person
 from tests.support.webhook_receiver import is_signed, receiver
 
 
 @dataclass
 class EventsDesk:
-    """The web application, for a key with the rights `webhooks` and `console`."""
+    """The web application, for a key with the right `webhooks`."""
 
     services: Services
     client: TestClient
@@ -50,7 +52,7 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "webhook_receiver.py
 
 @pytest.fixture
 def desk(database: str, tmp_path: Path) -> Iterator[EventsDesk]:
-    key, entry = new_key("crm-team", ["webhooks", "console"])
+    key, entry = new_key("crm-team", ["webhooks"])
     (tmp_path / "keys.toml").write_text(entry)
     with make_services(database, Clock(datetime.now(UTC))) as made:
         services = replace(made, webhook_hosts=HOSTS)
@@ -156,7 +158,7 @@ def test_the_console_shows_tests_and_replays(desk: EventsDesk) -> None:
         webhook_delivery.deliver(desk.services)
         clock(desk.services).pass_(73 * HOUR)
         webhook_delivery.deliver(desk.services)
-        desk.client.post("/console/login", data={"key": desk.key})
+        sign_in(desk.client, desk.services)
         page = desk.client.get("/console/webhooks").text
         assert "http_500" in page
         assert "s3cret" not in page
@@ -173,8 +175,8 @@ def test_the_console_shows_tests_and_replays(desk: EventsDesk) -> None:
     status = event_endpoints.status(desk.services, "crm")
     assert status.endpoint.disabled_reason == "by_hand"
     assert [(each.act.actor, each.act.action) for each in status.changes[:2]] == [
-        ("console:crm-team", "disable"),
-        ("console:crm-team", "replay"),
+        ("user:ops", "disable"),
+        ("user:ops", "replay"),
     ]
 
 
@@ -183,7 +185,7 @@ def test_the_console_skips_a_delivery_with_a_reason(desk: EventsDesk) -> None:
         add(desk.services, crm.url)
         say(desk.services, "off")
         webhook_delivery.deliver(desk.services)
-    desk.client.post("/console/login", data={"key": desk.key})
+    sign_in(desk.client, desk.services)
     token = re.search(r'name="form_token" value="([0-9a-f]{64})"', desk.client.get("/console/webhooks").text)
     assert token
     desk.client.post("/console/webhooks/crm/skip", data={"form_token": token[1], "reason": "unknown <there>"})
@@ -193,13 +195,13 @@ def test_the_console_skips_a_delivery_with_a_reason(desk: EventsDesk) -> None:
 
 
 def test_without_its_right_the_console_manages_no_endpoint(desk: EventsDesk, tmp_path: Path) -> None:
-    key, entry = new_key("visitor", ["events", "console"])
+    key, entry = new_key("visitor", ["events"])
     (tmp_path / "visitor.toml").write_text(entry)
     add(desk.services, "https://8.8.8.8/")
     keys = read_keys(tmp_path / "visitor.toml")
     with TestClient(create(desk.services, Broker(), keys), base_url="https://dispatcher.example") as client:
         assert client.get("/v1/webhooks", headers={"Authorization": f"Bearer {key}"}).status_code == 403
-        client.post("/console/login", data={"key": key})
+        sign_in(client, desk.services, "visitor", [Role.AUDITOR])
         page = client.get("/console/webhooks").text
         token = re.search(r'name="form_token" value="([0-9a-f]{64})"', page)
         assert token

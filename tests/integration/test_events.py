@@ -296,8 +296,8 @@ def test_the_client_of_the_guide_checks_every_page(services: Services, database:
     count = len(all_events(services))
     with served(services, tmp_path) as (url, key):
 
-        def run() -> subprocess.CompletedProcess[str]:
-            command = (sys.executable, str(EXAMPLE), url, str(tmp_path / "cursor.json"))
+        def run(*oldest: str) -> subprocess.CompletedProcess[str]:
+            command = (sys.executable, str(EXAMPLE), url, str(tmp_path / "cursor.json"), *oldest)
             return subprocess.run(command, env={"DISPATCHER_KEY": key}, capture_output=True, text=True, check=False)
 
         assert len(run().stdout.splitlines()) == count
@@ -309,6 +309,18 @@ def test_the_client_of_the_guide_checks_every_page(services: Services, database:
         with psycopg.connect(database, autocommit=True) as owner:
             owner.execute("UPDATE published_events SET previous_hash = sha256('x')")
         assert "not the one that was read before" in run().stderr
+        with psycopg.connect(database, autocommit=True) as owner:
+            old = "FROM published_events WHERE first < (SELECT max(first) FROM published_events)"
+            owner.execute(f"CREATE TABLE old_events AS SELECT * {old}")
+            owner.execute(f"DELETE {old}")
+        (tmp_path / "cursor.json").unlink()
+        lost = run()
+        assert (lost.returncode, lost.stdout) == (1, "")
+        assert "events are missing: event 1 was deleted by retention" in lost.stderr
+        assert len(run(lost.stderr.split()[-1]).stdout.splitlines()) == 1
+        with psycopg.connect(database, autocommit=True) as owner:  # for the check after each test
+            owner.execute("INSERT INTO published_events SELECT * FROM old_events")
+            owner.execute("DROP TABLE old_events")
 
 
 def test_the_check_of_all_tests_sees_a_state_that_is_not_told(services: Services) -> None:

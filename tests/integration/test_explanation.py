@@ -134,7 +134,7 @@ def test_there_are_words_for_everything_that_can_happen() -> None:
     assert set(Source) == english["source"].keys()
     assert set(Channel) == english["channel"].keys()
     assert {*OfferType, "other"} == english["offer"].keys()
-    assert {basis for bases in BASES.values() for basis in bases} == english["basis"].keys()
+    assert {basis for bases in BASES.values() for basis in bases} | {"contract_version"} == english["basis"].keys()
     assert frozenset[str]().union(*POLICY.categories.values()) == english["category"].keys()
 
 
@@ -194,7 +194,7 @@ def test_only_what_alone_would_have_changed_the_outcome_is_promised() -> None:
         decide(scenario.job, scenario.with_facts(switches={"email": recorded_choice("on", 10)}).facts, POLICY, scenario.now), Send
     )
     both = scenario.with_facts(email=None)
-    assert explanation_of(both).change == ("All of these reasons count; every one of them would have had to be different.",)
+    assert explanation_of(both).change == ("All of these reasons together kept the message from being sent.",)
 
 
 def test_an_objection_to_profiling_is_told_as_such() -> None:

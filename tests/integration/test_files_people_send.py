@@ -29,6 +29,7 @@ from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import State
 from dispatcher.domain.notation import Notation, number
 from dispatcher.intake.audience import read_audience
+from dispatcher.intake.audience_reference import AudienceSources
 from dispatcher.intake.campaign import check_campaign, parse_campaign, parse_request, read_request
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.recipient import BadRecipient, parse
@@ -37,7 +38,7 @@ from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import erasure, events, recipients
 from dispatcher.policy import FileRules
 from dispatcher.runtime.services import DeliveryLimits, Services
-from tests.support.command import SECRET, run_command
+from tests.support.command import SECRET, run_command, start_command
 from tests.support.services import Clock, add_people, balance, make_services, outbox, person, work
 
 KEYS = KeyRing.of(b"a secret of the tests")
@@ -160,7 +161,12 @@ BAD_JSON = {
     ' "channels": {"email": false}}': EMAIL_OFF,
     '{"id": "7001", "channels": {"email": 1, "push": "perhaps", "sms_whatsapp": null}, "object_marketing": 0}': set(),
     '{"id": true, "channels": {"email": false}}': set(),
-    '{"id": "7001", "channels": {"email": false}} {"id": "7002"}': set(),
+    '{"id": "7001", "channels": {"email": false}} {"id": "7002"}': EMAIL_OFF,
+    '{"id": "7002"},{"id": "7001", "channels": {"email": false}': EMAIL_OFF,
+    '[{"id": "7002"}, {"id": "7001", "channels": {"email": false}}]': EMAIL_OFF,
+    '[{"id": "7001", "id": "7002", "channels": {"email": false}}]': set(),
+    '{"id": "7001", "id": "7002", "channels": {"email": false}} {}': set(),
+    '{} {"id": "7001", "channels": {"email": false}, "channels": {"email": true}}': EMAIL_OFF,
 }
 
 
@@ -169,6 +175,32 @@ def test_a_readable_opt_out_of_a_bad_json_row_counts(ledger: Connection, take: I
     result = take(f"{row}\n", "people.jsonl")
     assert (result.new, result.rejected, result.opt_outs) == (0, 1, bool(BAD_JSON[row]))
     assert (off(ledger, "7001") if BAD_JSON[row] else set()) == BAD_JSON[row]
+
+
+def test_each_person_on_one_line_is_heard(ledger: Connection, take: Import) -> None:
+    rows = [{"id": f"c-{n}", "channels": {"email": n % 2 == 1}} for n in range(60)]
+    for text in (json.dumps(rows), " ".join(map(json.dumps, rows))):
+        result = take(text, "people.jsonl")
+        assert (result.rejected, result.opt_outs) == (1, 1)
+        assert all(off(ledger, f"c-{n}") == EMAIL_OFF for n in range(0, 60, 2))
+        assert ledger.execute("SELECT count(*) FROM recipients").fetchone() == (30,)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b'{"id": "7001", "channels": {"email": "nee\xa0"}, "email": "x"}',
+        b'{"id": "7001", "channels": {"email": false}, "x": "Zo\xeb',
+        b'{"id": "7001", "channels": {"email": false}, "x": "\\ud800"}',
+        b'{"id": "7001", "channels": "\xeb", "channels": {"email": false}}',
+        b'{"id": "7001", "channels": "\\ud800", "channels": {"email": false}}',
+    ],
+    ids=["byte", "cut", "half a pair", "byte twice", "half a pair twice"],
+)
+def test_no_character_of_a_json_row_hides_an_opt_out(ledger: Connection, take: Import, row: bytes) -> None:
+    result = take(row + b"\n\xeb\n", "people.jsonl")
+    assert (result.rejected, result.opt_outs) == (2, 1)
+    assert off(ledger, "7001") == EMAIL_OFF
 
 
 @pytest.mark.parametrize(
@@ -508,7 +540,7 @@ def rejected_rows(services: Services, folder: Path, name: str, content: str | by
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     campaign_id = f"c{path.stat().st_mtime_ns}"
     form = {"id": campaign_id, "template": "loan_offer", "channels": ["email"], "audience": str(path)}
-    submission.accept(services, parse_request(form, folder, services.policy.files))
+    submission.accept(services, parse_request(form, AudienceSources(folder), services.policy.files))
     found = overview.find(services, campaign_id)
     assert found is not None
     return overview.unreadable_rows(services, found, 100)
@@ -597,7 +629,7 @@ def test_a_resumed_load_reads_the_same_rows(services: Services, tmp_path: Path) 
     path = tmp_path / "a.csv"
     path.write_bytes(("Recipient;Data.amount;\r\n" + "\r\n".join(lines)).encode("utf-16"))
     form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": str(path)}
-    result = submission.accept(services, parse_request(form, tmp_path), seconds_max=0)
+    result = submission.accept(services, parse_request(form, AudienceSources(tmp_path)), seconds_max=0)
     steps = 0
     while result.status is SubmitStatus.LOADING and result.load is not None:
         result = submission.load_some(services, result.load, seconds_max=0)
@@ -605,10 +637,11 @@ def test_a_resumed_load_reads_the_same_rows(services: Services, tmp_path: Path) 
     assert steps > 3
     assert (result.audience, result.invalid) == (19, 2)
     assert stored(services)["p-19"] == {"amount": "19.5"}
-    assert submission.accept(services, parse_request(form, tmp_path)).status is SubmitStatus.KNOWN
+    assert submission.accept(services, parse_request(form, AudienceSources(tmp_path))).status is SubmitStatus.KNOWN
     copy = tmp_path / "copy.csv"
     copy.write_bytes(path.read_bytes())
-    assert submission.accept(services, parse_request(form | {"audience": str(copy)}, tmp_path)).status is SubmitStatus.KNOWN
+    request = parse_request(form | {"audience": str(copy)}, AudienceSources(tmp_path))
+    assert submission.accept(services, request).status is SubmitStatus.KNOWN
 
 
 # -- workbooks ---------------------------------------------------------------------------------------------------------
@@ -680,8 +713,8 @@ def test_a_workbook_that_cannot_be_read_is_refused_with_the_reason(take: Import,
 def submit(services: Services, audience: list[Any] | Path, **changes: Any) -> None:
     rows = str(audience) if isinstance(audience, Path) else audience
     form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows, **changes}
-    folder = audience.parent if isinstance(audience, Path) else None
-    submission.accept(services, parse_request(form, folder, services.policy.files), by="Anne")
+    sources = AudienceSources(audience.parent) if isinstance(audience, Path) else None
+    submission.accept(services, parse_request(form, sources, services.policy.files), by="Anne")
 
 
 def state(services: Services) -> tuple[CampaignState, str]:
@@ -709,7 +742,7 @@ def test_a_campaign_with_mostly_bad_rows_waits_for_a_person(services: Services, 
     refused = add_rows(services, "spring", RowSource(read_audience(mended, services.policy.files), "mended.csv"), "Bart")
     assert refused is not None
     assert "Anne" in str(refused.refusal)
-    added = add_rows(services, "spring", RowSource(read_audience(mended, services.policy.files), "mended.csv"), "anne")
+    added = add_rows(services, "spring", RowSource(read_audience(mended, services.policy.files), "mended.csv"), "Anne")
     assert added is not None
     assert (added.added, added.invalid) == (3, 1)
     assert state(services)[0] is CampaignState.AWAITING_RELEASE
@@ -790,12 +823,12 @@ def test_the_commands_say_all_of_this(database: str, tmp_path: Path) -> None:
     audience.write_text("recipient;data.amount\nq-1;9000\nq-2;9.000\nq-4;9.000\n")
     campaign = tmp_path / "spring.yaml"
     campaign.write_text("id: spring\ntemplate: optout_acknowledgement\naudience: audience.csv\n")
-    done = run_command(database, tmp_path, "campaign", "submit", str(campaign), "--by", "Anne", "--json")
+    done = start_command(database, tmp_path, "campaign", "submit", str(campaign), "--json")
     assert json.loads(done.stdout)["state"] == "awaiting_release", done.stderr
     audience.write_text("recipient\nq-1\nq-2\n")
-    done = run_command(database, tmp_path, "campaign", "add-rows", "spring", str(audience), "--by", "Anne", "--json")
+    done = start_command(database, tmp_path, "campaign", "add-rows", "spring", str(audience), "--json")
     assert json.loads(done.stdout)["audience"] == 2, done.stderr
-    done = run_command(database, tmp_path, "campaign", "add-rows", "spring", str(tmp_path / "none.csv"), "--by", "Anne")
+    done = run_command(database, tmp_path, "campaign", "add-rows", "spring", str(tmp_path / "none.csv"))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert SECRET not in done.stderr

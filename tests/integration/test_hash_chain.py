@@ -99,7 +99,7 @@ def test_a_login_of_the_workers_own_can_do_their_work_and_never_become_the_owner
 
 # -- the owner ---------------------------------------------------------------------------------------------------------
 
-_TEXTS = ("subject", "old_value", "new_value", "source", "actor", "wording", "recipient_id")
+_TEXTS = ("subject", "old_value", "new_value", "source", "actor", "wording", "contract_version", "recipient_id")
 _TIMES = ("said_at", "recorded_at")
 _HASHES = ("previous_hash", "hash")
 _OTHER_TEXTS = st.one_of(

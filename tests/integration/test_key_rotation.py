@@ -36,7 +36,7 @@ from dispatcher.ledger.delivery.candidates import facts_of
 from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.maintenance import key_rotation
 from dispatcher.runtime.services import Services
-from tests.support.command import SECRET
+from tests.support.command import PROGRAM, SECRET, run_command
 from tests.support.services import NOON, Clock, add_people, make_services, person, states, work
 
 OLD = SECRET.encode()
@@ -387,9 +387,8 @@ def environment(database: str, folder: Path, *keys: bytes) -> dict[str, str]:
     }
 
 
-COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
 STARTS = {
-    "command": (*COMMAND, "recipients", "show", "anna"),
+    "command": (*PROGRAM, "recipients", "show", "anna"),
     "worker": (sys.executable, "-m", "celery", "-A", "dispatcher", "worker", "--concurrency", "1"),
     "beat": (sys.executable, "-m", "celery", "-A", "dispatcher", "beat", "--pidfile", ""),
     "web": (sys.executable, "-m", "uvicorn", "--factory", "dispatcher.web:app", "--port", "0"),
@@ -407,9 +406,9 @@ def test_a_process_with_another_key_does_not_start(old: Services, database: str,
 
 
 def run(database: str, folder: Path, *arguments: str) -> str:
-    return subprocess.run(
-        (*COMMAND, *arguments), env=environment(database, folder, NEW, OLD), capture_output=True, text=True, check=True, timeout=60
-    ).stdout
+    done = run_command(database, folder, *arguments, DISPATCHER_SECRET_KEY=b",".join((NEW, OLD)).decode())
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_rotation_that_was_killed_goes_on(old: Services, new: Services, database: str, tmp_path: Path) -> None:
@@ -418,7 +417,7 @@ def test_a_rotation_that_was_killed_goes_on(old: Services, new: Services, databa
     campaign(old, "c-0003", "c-1190", channel="email")
     with psycopg.connect(database) as blocker:
         blocker.execute("SELECT FROM recipients WHERE id = 'c-0999' FOR UPDATE")  # in the second batch of 500
-        process = subprocess.Popen((*COMMAND, "keys", "rotate"), env=environment(database, tmp_path, NEW, OLD))
+        process = subprocess.Popen((*PROGRAM, "keys", "rotate"), env=environment(database, tmp_path, NEW, OLD))
         try:
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and key_rotation.status(new).keys[0].rekeyed < 500:

@@ -157,3 +157,13 @@ def test_positions_of_uploads_are_kept_as_long_as_uploads(desk: Desk) -> None:
     desk.clock.now += timedelta(days=8)
     assert sum(each.cleared for each in retention.clear(desk.services) if "line uploads" in each.data.what) == 1
     assert send(desk, RECIPIENTS)[0] == 0
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(desk: Desk) -> None:
+    body = b"\xef\xbb\xbf" + b"".join(json.dumps(person(f"c-{n}")).encode() + b"\n" for n in (1, 2))
+    answer = desk.call("POST", RECIPIENTS, body, Content_Type="application/x-ndjson")
+    assert [json.loads(line)["outcome"] for line in answer.text.splitlines()] == ["new", "new"]
+    pieces = iter([body[:1], body[1:2], body[2:]])
+    headers = {"Authorization": f"Bearer {desk.key}", "Content-Type": "application/x-ndjson"}
+    answer = desk.client.request("POST", RECIPIENTS, content=pieces, headers=headers)
+    assert [json.loads(line)["outcome"] for line in answer.text.splitlines()] == ["unchanged", "unchanged"]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,13 +26,12 @@ from dispatcher.policy import parse, shipped
 from dispatcher.runtime.bootstrap import check_keys_and_policy
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import Settings
-from tests.support.command import SECRET
+from tests.support.command import SECRET, run_command
 from tests.support.services import add_people, make_services, outbox, person, policy_without_quiet_hours
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 JANA = '[testers.jana]\nlanguage = "fr"\nemail = "jana@kbc-bank.example"\nsms = "+32470000091"\n'
 TESTERS = parse(f"{shipped()}\n{JANA}").testers
-COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
 
 
 @pytest.fixture
@@ -130,16 +127,7 @@ def test_a_worker_halts_with_an_alert_and_goes_on_when_its_policy_is_adopted(ser
 
 
 def run(database: str, folder: Path, *arguments: str, policy: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environ: dict[str, Any] = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("DISPATCHER_")},
-        "COLUMNS": "400",
-        "DISPATCHER_HOME": str(folder),
-        "DISPATCHER_DATABASE_URL": database,
-        "DISPATCHER_BROKER_URL": "redis://127.0.0.1:1/0",
-        "DISPATCHER_SECRET_KEY": SECRET,
-        **({"DISPATCHER_POLICY": str(policy)} if policy else {}),
-    }
-    return subprocess.run((*COMMAND, *arguments), env=environ, capture_output=True, text=True, check=False, timeout=60)
+    return run_command(database, folder, *arguments, **({"DISPATCHER_POLICY": str(policy)} if policy else {}))
 
 
 def test_commands_that_decide_need_the_policy_in_force_and_adopt_another(services: Services, database: str, tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.base import Channel, Email
-from dispatcher.domain.preferences import OFFERS, SWITCHES, VALUES, Change, resolve_changes
+from dispatcher.domain.preferences import OBJECTIONS, OFFERS, SWITCHES, VALUES, Change, resolve_changes
 from dispatcher.domain.recipient import LANGUAGES, Choice, Source
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import erasure, events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.web.pages.customer import TEXTS
 from dispatcher.web.public.link_route import SubmittedForm
-from dispatcher.web.public.preferences import DAYS, OBJECTION, requested_changes
+from dispatcher.web.public.preferences import DAYS, requested_changes
 from tests.support.form_client import Visits, open_visits
 from tests.support.services import NOON, add_people, person
 
@@ -83,7 +83,7 @@ def test_a_change_is_recorded_as_the_persons_own_word(visits: Visits) -> None:
     after = {"offer:partner": "standard", "channel:email": "off", "objection:marketing": "on"}
     assert visits.values("c-1") == {**before, **after}
     for event in visits.said("c-1"):
-        assert (event.source, event.actor, event.wording) == (Source.PREFERENCE_CENTRE, "recipient", "preferences 1 en")
+        assert (event.source, event.actor, event.wording) == (Source.PREFERENCE_CENTRE, "recipient", "preferences 2 en")
     assert 'role="status"' in answer.text
     for word in ("Offers from partners: <strong>Standard", "E-mail: <strong>off", "on this page", "23 November 2026"):
         assert word in answer.text
@@ -180,7 +180,7 @@ def test_an_erased_person_finds_a_friendly_page(visits: Visits) -> None:
     with lend(visits.services.pool) as connection:
         erasure.erase(connection, visits.services.secret, "c-1", "tests", visits.clock())
     for answer in (visits.client.get(link), visits.client.post(link, data=form)):
-        assert "Your data are erased" in answer.text
+        assert "Your data have been erased" in answer.text
     assert visits.values("c-1")["offer:own"] == "none"
 
 
@@ -226,16 +226,14 @@ def test_what_is_switched_on_here_may_be_sent(visits: Visits) -> None:
 
 # -- the form's arithmetic ---------------------------------------------------------------------------------------------
 
-choices = st.fixed_dictionaries(
-    {}, optional={subject: st.sampled_from(values) for subject, values in VALUES.items() if subject != "objection:profiling"}
-)
+choices = st.fixed_dictionaries({}, optional={subject: st.sampled_from(values) for subject, values in VALUES.items()})
 
 
 @given(standing=choices, wanted=choices, keep=st.frozensets(st.sampled_from(SWITCHES)))
 def test_what_the_form_showed_when_sent_is_what_stands_after(
     standing: dict[str, str], wanted: dict[str, str], keep: frozenset[str]
 ) -> None:
-    """The expected result: offers and objection as sent; a channel as sent, unless tailored is new and no form said off."""
+    """The expected result: offers and objections as sent; a channel as sent, unless tailored is new and no form said off."""
     now = {subject: Choice(value, "consent:1", Source.IMPORT, NOON) for subject, value in standing.items()}
     sent: dict[str, tuple[str, ...]] = {name: (value,) for name, value in wanted.items() if name in OFFERS or value == "on"}
     form = SubmittedForm({**sent, "keep-off": tuple(keep)})
@@ -244,7 +242,8 @@ def test_what_the_form_showed_when_sent_is_what_stands_after(
     newly_tailored = any(wanted.get(offer) == "tailored" != standing.get(offer) for offer in OFFERS)
     for offer in OFFERS:
         assert after.get(offer) == wanted.get(offer, standing.get(offer))
-    assert after.get(OBJECTION, "off") == wanted.get(OBJECTION, "off")
+    for objection in OBJECTIONS:
+        assert after.get(objection, "off") == wanted.get(objection, "off")
     for switch in SWITCHES:
         ticked, was_on = wanted.get(switch) == "on", standing.get(switch) == "on"
         said_off = not ticked and (was_on or switch in keep)

@@ -66,6 +66,28 @@ def test_the_opt_out_of_a_rejected_line_is_recorded(desk: Desk) -> None:
     assert preferences.show(desk.services, "c-1").choices["channel:email"].value == "off"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id": "c-1", "channels": {"email": false}, "x": "\xeb"}',
+        b'{"id": "c-1", "channels": {"email": false}, "channels": {"email": true}}',
+        b'{"id": "c-1", "channels": {"email": false}, "x": "\\u0000"}',
+        b'{"id": "c-1", "channels": {"email": false}, "x": 1e999}',
+        b'{"id": "c-1", "channels": {"email": false}} {"id": "c-2", "channels": {"email": true}}',
+        b'{"id": "c-1", "channels": {"email": false}',
+        b'{"id": "c-1", "channels": {"email": false}, "x": "' + b"a" * 300_000 + b'"}',
+        b'{"id": "c-1", "channels": {"email": false}, "x": [' + b"1," * 60_000 + b"1]}",
+    ],
+    ids=["byte", "twice", "null", "number", "two", "cut", "long", "many"],
+)
+def test_the_opt_out_of_an_unreadable_line_is_recorded(desk: Desk, line: bytes) -> None:
+    answer = desk.call("POST", "/v1/recipients/bulk", line + b"\n\xeb\n", Content_Type="application/x-ndjson")
+    result, other = (json.loads(each) for each in answer.text.splitlines())
+    assert (result["line"], result["id"], result["outcome"], result["opt_outs"]) == (1, "c-1", "rejected", ["channel:email"])
+    assert (other["line"], other["outcome"], other["opt_outs"]) == (2, "rejected", [])
+    assert preferences.show(desk.services, "c-1").choices["channel:email"].value == "off"
+
+
 def test_results_come_while_lines_are_still_sent(desk: Desk) -> None:
     """A client that has sent a thousand lines has their results before it sends the next: neither side holds all of them."""
     keys, broker = desk.client.app.state.keys, Broker()  # type: ignore[attr-defined]

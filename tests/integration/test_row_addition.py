@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +16,14 @@ from dispatcher.campaigns import overview, row_addition, submission
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.intake.audience import inline
+from dispatcher.intake.audience_reference import AudienceSources
 from dispatcher.intake.campaign import parse_request
 from dispatcher.intake.errors import BadInput
 from dispatcher.ledger.connection import lend
 from dispatcher.runtime.services import DeliveryLimits, Services
 from dispatcher.web.api_keys import Right, new_key, read_keys
 from dispatcher.web.app import create
+from tests.support.people import sign_in
 from tests.support.services import Broker, Clock, add_people, make_services, person, work
 
 TRAIN = "https://tickets.train.example/weekend"
@@ -83,7 +84,7 @@ def test_a_resumed_load_finds_another_partners_link(services: Services, tmp_path
     add_people(services, *(person(f"c-{n}", n, offers={"partner": "tailored"}) for n in range(9)))
 
     def load() -> None:
-        result = submission.accept(services, parse_request(form, tmp_path), seconds_max=0)
+        result = submission.accept(services, parse_request(form, AudienceSources(tmp_path)), seconds_max=0)
         while result.status is SubmitStatus.LOADING and result.load is not None:
             result = submission.load_some(services, result.load, seconds_max=0)
 
@@ -111,7 +112,7 @@ def client(services: Services, tmp_path: Path) -> Iterator[TestClient]:
         yield opened
 
 
-KEYS = {"shop": [Right.CAMPAIGNS, Right.CONSOLE], "other": [Right.CAMPAIGNS, Right.CONSOLE], "reader": [Right.CONSOLE]}
+KEYS = {"shop": [Right.CAMPAIGNS], "other": [Right.CAMPAIGNS], "reader": [Right.CONSOLE]}
 
 
 def post(client: TestClient, path: str, body: Any, name: str = "shop") -> Response:
@@ -153,14 +154,6 @@ def test_the_api_refuses_rows_with_the_same_texts(services: Services, client: Te
 PAGE = "/console/campaigns/trains"
 
 
-def sign_in(client: TestClient, name: str) -> str:
-    """Sign in; the form token of the session."""
-    client.post("/console/login", data={"key": client.keys[name]}, follow_redirects=False)  # type: ignore[attr-defined]
-    token = re.search(r'name="form_token" value="([0-9a-f]{64})"', client.get(PAGE, headers=ACCEPT).text)
-    assert token
-    return token[1]
-
-
 def upload(client: TestClient, token: str, content: str, name: str = "mended.csv") -> Response:
     files = {"file": (name, content.encode())}
     return client.post(f"{PAGE}/rows", data={"form_token": token}, files=files, headers=ACCEPT, follow_redirects=False)
@@ -170,8 +163,8 @@ HEADER = "recipient;data.partner;data.discount;data.offer_url\n"
 
 
 def test_rows_are_added_in_the_console(services: Services, client: TestClient) -> None:
-    submit(services, row("c-1"))
-    token = sign_in(client, "shop")
+    submit(services, row("c-1"), by="user:shop")
+    token = sign_in(client, services, "shop")
     assert f'action="{PAGE}/rows"' in client.get(PAGE, headers=ACCEPT).text
     answer = upload(client, token, f"{HEADER}c-2;Train Shop;40;{TRAIN}\nc-3;Train Shop;much;{TRAIN}\n")
     assert (answer.status_code, answer.headers["location"]) == (303, PAGE)
@@ -180,8 +173,8 @@ def test_rows_are_added_in_the_console(services: Services, client: TestClient) -
 
 
 def test_the_console_says_why_no_row_was_added(services: Services, client: TestClient) -> None:
-    submit(services, row("c-1"))
-    token = sign_in(client, "shop")
+    submit(services, row("c-1"), by="user:shop")
+    token = sign_in(client, services, "shop")
     for content, name, message in (
         (f"{HEADER}c-2;Train Shop;40;{TRAIN}/c-2\n", "mended.csv", "mended.csv:2: data.offer_url: is another link"),
         ("recipient;nonsense\nc-2;x\n", "../../mended.csv", "mended.csv:1: nonsense: unknown column, number 2"),
@@ -195,8 +188,8 @@ def test_the_console_says_why_no_row_was_added(services: Services, client: TestC
         assert "/tmp" not in answer.text
     assert "choose a" in client.post(f"{PAGE}/rows", data={"form_token": token}, headers=ACCEPT).text
     assert upload(client, "0" * 64, HEADER).status_code == 403
-    other = upload(client, sign_in(client, "other"), f"{HEADER}c-2;Train Shop;40;{TRAIN}\n")
+    other = upload(client, sign_in(client, services, "other"), f"{HEADER}c-2;Train Shop;40;{TRAIN}\n")
     assert other.status_code == 409
-    assert "it was submitted by shop, who alone can add rows" in other.text
+    assert "it was submitted by user:shop, who alone can add rows" in other.text
     assert f'action="{PAGE}/rows"' not in client.get(PAGE, headers=ACCEPT).text  # what cannot be done is not offered
     assert recipients(services) == ["c-1"]

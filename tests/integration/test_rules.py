@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from channels.base import BadAddress, Channel, ChannelError, Event, EventKind, Rejected, Unavailable, Uncertain
-from dispatcher import content
 from dispatcher.campaigns import dry_run, scheduler, submission
 from dispatcher.campaigns.submission import SubmitResult
 from dispatcher.campaigns.template_approval import approve_waiting
@@ -40,7 +39,7 @@ from dispatcher.maintenance import sweep
 from dispatcher.policy import variant_of
 from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.runtime.services import Services
-from tests.support.services import TEMPLATES, Clock, add_people, balance, make_services, outbox, person, states, work
+from tests.support.services import TEMPLATES, Clock, add_people, balance, load_edited, make_services, outbox, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 EVERY = frozenset(Channel)
@@ -595,7 +594,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     copytree(TEMPLATES / "loan_offer", folder / "loan_offer_b")
     declared = folder / "loan_offer_b" / "template.toml"
     declared.write_text(declared.read_text(encoding="utf-8").replace('"loan_offer"', '"loan_offer_b"', 1), encoding="utf-8")
-    return content.load(folder)
+    return load_edited(folder)
 
 
 @pytest.fixture

@@ -56,10 +56,12 @@ def add(services: Services, **changes: Any) -> ScheduleStatus:
     return schedules.add(services, schedules.parse(services, form(**changes)), "anna")
 
 
-def upload(services: Services, upload_id: str, *recipients: str) -> None:
+def upload(services: Services, upload_id: str, *recipients: str, by: str = "") -> None:
     """Put an audience; the next one is newer."""
     rows = b"".join(json.dumps({"recipient": each, "data": OFFER}).encode() + b"\n" for each in recipients)
-    writer = audience_uploads.open_upload(services, Upload(upload_id, ".jsonl", False), UploadRange(length=len(rows)))
+    writer = audience_uploads.open_upload(
+        services, Upload(upload_id, ".jsonl", False, submitted_by=by), UploadRange(length=len(rows))
+    )
     writer.write(rows)
     writer.finish()
     writer.close()
@@ -119,6 +121,18 @@ def test_a_day_in_the_name_chooses_the_upload_of_that_day(services: Services, cl
     run_at(services, clock, NINE)
     work(services)
     assert [each.address for each in outbox(services).sent] == ["c-0@example.org"]
+
+
+def test_a_run_takes_no_upload_of_another_submitter(services: Services, clock: Clock) -> None:
+    add(services)
+    upload(services, "weekly-1", "c-0", by="Anna ")
+    upload(services, "weekly-2", "c-1", by="bert")
+    run_at(services, clock, NINE)
+    work(services)
+    assert [each.address for each in outbox(services).sent] == ["c-0@example.org"]
+    upload(services, "weekly-3", "c-2", by="bert")
+    run_at(services, clock, NINE + DAY)
+    assert runs(services)[1] == (SECOND, "failed", "audience_unchanged")
 
 
 @pytest.mark.parametrize("uploads", [[], ["other-1"]])

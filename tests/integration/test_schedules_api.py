@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -104,8 +105,8 @@ def test_the_command_line_adds_and_names_line_and_field(database: str, tmp_path:
     assert (code, answer["faults"][0]["line"], answer["faults"][0]["field"]) == (2, 3, "zone")
     assert "did you mean Europe/Brussels?" in answer["error"]
     file.write_text(json.dumps(FORM))
-    code, answer = run("add", str(file), "--by", "anna")
-    assert (code, answer["state"], answer["submitted_by"]) == (0, "active", "anna")
+    code, answer = run("add", str(file))
+    assert (code, answer["state"], answer["submitted_by"]) == (0, "active", f"os:{getpass.getuser()}")
     assert run("pause", "weekly")[1]["state"] == "paused"
     assert run("show", "nobody") == (1, {"error": "there is no recurring campaign nobody", "faults": []})
 

@@ -169,7 +169,7 @@ def test_old_alerts_are_deleted(services: Services, watch: Watch, clock: Clock) 
     assert alerting.newest(services, 10) == []
 
 
-class Receiver(BaseHTTPRequestHandler):
+class AlertReceiver(BaseHTTPRequestHandler):
     bodies: list[bytes]
 
     def do_POST(self) -> None:
@@ -182,7 +182,7 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 def test_a_webhook_gets_title_and_text_by_apprise() -> None:
-    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
+    with HTTPServer(("127.0.0.1", 0), AlertReceiver) as server:
         server.bodies = []  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         send = notifications.notifier([f"json://127.0.0.1:{server.server_port}/alerts"])

@@ -34,6 +34,7 @@ from tests.support.services import NOON, Clock, add_people, balance, make_servic
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 SINCE = datetime(2026, 9, 22, 13, 25, 7, tzinfo=UTC)
 CREATED = str(int(SINCE.timestamp()))
+UNSUBSCRIBES = "suppression_unsubscribes.csv"
 TWILIO = "From,To,Body,Status,SentDate,ApiVersion,NumSegments,ErrorCode,AccountSid,Sid,Direction,Price,PriceUnit\n"
 
 
@@ -178,6 +179,42 @@ def test_a_file_that_is_no_list_is_refused_as_a_whole(services: Services, tmp_pa
         take(services, write(tmp_path, text))
 
 
+SHARED = [
+    ("status,reason,email,created", "sendgrid-blocks, sendgrid-bounces"),
+    ("email,created", "sendgrid-spam-reports, sendgrid-unsubscribes, plain"),
+    ("reason,email,created", "sendgrid-invalid-emails, plain"),
+]
+
+
+@pytest.mark.parametrize("name", ["export.csv", "blocks-and-bounces-unsubscribes-spam.csv"])
+@pytest.mark.parametrize(("header", "choices"), SHARED)
+def test_columns_of_two_formats_need_a_format(services: Services, tmp_path: Path, header: str, choices: str, name: str) -> None:
+    path = write(tmp_path, f"{header}\n", name)
+    with pytest.raises(BadInput, match=f"give one of {choices}$") as error:
+        take(services, path, dry_run=True)
+    assert (error.value.faults[0].file, error.value.faults[0].field) == (str(path), "format")
+
+
+@pytest.mark.parametrize("header", ["email,reason,source,date", "email", "No,Channel,Hash,Key,Reason,Source,Since,Created_at"])
+def test_columns_of_a_plain_list_need_no_format(services: Services, tmp_path: Path, header: str) -> None:
+    assert take(services, write(tmp_path, f"{header}\n")).format == "plain"
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_format_and_rows_per_reason_are_reported(services: Services, tmp_path: Path, dry_run: bool) -> None:
+    plain = take(
+        services, write(tmp_path, "phone,reason\n+32470000071,spam\n+32470000072,spam\n0,spam\n+32470000073,\n"), dry_run=dry_run
+    )
+    bounces = take(
+        services,
+        write(tmp_path, f"status,reason,email,created\n5.1.1,unknown,c-1@example.org,{CREATED}\n", "list.csv"),
+        format="sendgrid-bounces",
+        dry_run=dry_run,
+    )
+    assert (plain.format, plain.reasons, plain.taken) == ("plain", {"complained": 2, "imported": 1}, 3)
+    assert (bounces.format, bounces.reasons) == ("sendgrid-bounces", {"bounced": 1})
+
+
 def test_an_unknown_format_is_refused_with_the_known_ones(services: Services, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is none of plain, sendgrid-blocks"):
         take(services, write(tmp_path, "email\nc-1@example.org\n"), format="mailgun")
@@ -262,7 +299,9 @@ def test_nothing_but_the_hash_is_stored(services: Services, tmp_path: Path) -> N
 
 
 def test_an_old_opt_out_is_recorded_for_known_people_with_its_date(services: Services, tmp_path: Path) -> None:
-    result = take(services, write(tmp_path, f"email,created\nc-1@example.org,{CREATED}\nstranger@example.org,{CREATED}\n"))
+    result = take(
+        services, write(tmp_path, f"email,created\nc-1@example.org,{CREATED}\nstranger@example.org,{CREATED}\n", UNSUBSCRIBES)
+    )
     history = [event for event in preferences.history(services, "c-1") if event.subject == "channel:email"]
     assert [(event.new_value, event.source, event.said_at, event.actor) for event in history][-1] == (
         "off",
@@ -287,7 +326,7 @@ def test_a_later_choice_of_the_person_outranks_an_old_opt_out(
     for switch in ("off", "on"):
         change = PreferenceChange("c-1", [Change("channel:email", switch)], "mobile", "c-1", said_at=said_at)
         preferences.record(services, lambda _: None, change)
-    take(services, write(tmp_path, f"email,created\nc-1@example.org,{CREATED}\n"))
+    take(services, write(tmp_path, f"email,created\nc-1@example.org,{CREATED}\n", UNSUBSCRIBES))
     assert preferences.show(services, "c-1").choices["channel:email"].value == value
     assert len(listed(services)) == 1  # the address stays suppressed: who resubscribed must say so at this bank
 
@@ -370,7 +409,7 @@ def test_who_looks_an_address_up_is_recorded_without_the_address(services: Servi
 
 
 def test_a_lift_keeps_actor_and_reason_and_permits_nothing(services: Services, tmp_path: Path) -> None:
-    take(services, write(tmp_path, f"email,created\nc-1@example.org,{CREATED}\n"))
+    take(services, write(tmp_path, f"email,created\nc-1@example.org,{CREATED}\n", UNSUBSCRIBES))
     no = listed(services)[0].no
     version = preferences.show(services, "c-1").version
     record = suppressions.lift(services, no, "jana", "a mistake of the old provider")

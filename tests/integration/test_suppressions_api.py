@@ -28,6 +28,8 @@ def test_a_list_is_imported_searched_and_lifted(desk: Desk) -> None:
     answer = desk.call("POST", "/v1/suppressions/import", LIST.encode(), Content_Type="text/csv; charset=utf-8")
     assert answer.json() == {
         "dry_run": False,
+        "format": "plain",
+        "reasons": {"opted_out": 1},
         **dict.fromkeys(("ignored", "suppressed_before", "lifted_later", "opt_outs_recorded", "messages_refused"), 0),
         **dict.fromkeys(("taken", "suppressed", "rejected"), 1),
         "faults": [{"line": 3, "field": "email", "message": "is not a valid e-mail address"}],
@@ -55,6 +57,15 @@ def test_a_dry_run_by_api_changes_nothing(desk: Desk) -> None:
     answer = desk.call("POST", "/v1/suppressions/import?dry_run=true", LIST.encode(), Content_Type="text/csv")
     assert (answer.json()["dry_run"], answer.json()["suppressed"]) == (True, 1)
     assert desk.call("GET", "/v1/suppressions").json() == {"suppressions": []}
+
+
+def test_shared_columns_need_a_format_by_api_too(desk: Desk) -> None:
+    text = b"status,reason,email,created\n5.7.1,spam,anna@example.org,1758547507\n"
+    answer = desk.call("POST", "/v1/suppressions/import", text, Content_Type="text/csv")
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "format")
+    assert "give one of sendgrid-blocks, sendgrid-bounces" in answer.text
+    answer = desk.call("POST", "/v1/suppressions/import?format=sendgrid-bounces", text, Content_Type="text/csv")
+    assert answer.json()["reasons"] == {"bounced": 1}
 
 
 def test_a_key_without_the_right_gets_nothing(desk: Desk, tmp_path: Path) -> None:

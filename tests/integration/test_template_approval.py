@@ -15,7 +15,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from channels.base import Channel
-from dispatcher import content
 from dispatcher.campaigns import dry_run, submission, template_approval
 from dispatcher.campaigns.template_approval import ApprovalStatus
 from dispatcher.content import Catalog
@@ -24,6 +23,7 @@ from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.principal import Role
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.campaign import Submission, parse_campaign
 from dispatcher.intake.errors import BadInput
@@ -32,10 +32,24 @@ from dispatcher.ledger.campaigns import lifecycle, template_approvals
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.template_folder import load_sound
 from dispatcher.runtime.template_versions import name_open_versions
 from dispatcher.web.api_keys import new_key, read_keys
 from dispatcher.web.app import create
-from tests.support.services import TEMPLATES, Broker, Clock, add_people, balance, make_services, outbox, person, states, work
+from tests.support.people import sign_in
+from tests.support.services import (
+    TEMPLATES,
+    Broker,
+    Clock,
+    add_people,
+    balance,
+    load_edited,
+    make_services,
+    outbox,
+    person,
+    states,
+    work,
+)
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
@@ -48,7 +62,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     declared = folder / "loan_offer" / "template.toml"
     text = declared.read_text(encoding="utf-8").replace('version = "1"', 'version = "2"')
     declared.write_text(text.replace("the program's makers", "Wim Writer"), encoding="utf-8")
-    return content.load(folder)
+    return load_edited(folder)
 
 
 @pytest.fixture
@@ -113,7 +127,7 @@ def test_findings_of_the_linter_block_an_approval(services: Services, tmp_path: 
     text = mail.read_text(encoding="utf-8").replace("{{ heading(", '<img src="https://www.bank.example/a.png">\n{{ heading(', 1)
     mail.write_text(text, encoding="utf-8")
     line = text[: text.index("<img")].count("\n") + 1
-    faulty = replace(services, catalog=content.load(tmp_path / "templates"))
+    faulty = replace(services, catalog=load_edited(tmp_path / "templates"))
     with pytest.raises(BadInput) as refused:
         template_approval.set_approval(faulty, "loan_offer", True, "Bart Peeters")
     [error] = refused.value.faults
@@ -132,6 +146,33 @@ def test_a_campaign_with_a_text_that_nobody_approved_is_not_taken(services: Serv
     submit(services)
     work(services)
     assert states(services) == {"accepted": 2}
+
+
+def test_a_template_with_faults_is_refused_and_stops_no_other(services: Services, tmp_path: Path) -> None:
+    copytree(TEMPLATES, tmp_path / "templates")
+    (tmp_path / "templates" / "coin_offer" / "nl" / "texts.toml").write_text("[sms", encoding="utf-8")
+    catalog = load_sound(tmp_path / "templates", services.policy, None)
+    beside = replace(services, catalog=catalog)
+    assert dry_run.dry_run(beside, asked(beside)).states == {"sendable": 2}
+    with pytest.raises(BadInput, match=r"template: the template 'coin_offer' has faults: coin_offer/nl/texts.toml:1"):
+        asked(beside, template="coin_offer")
+    with pytest.raises(BadInput, match="the template 'coin_offer' has faults"):
+        approve(beside, "coin_offer")
+
+
+def test_a_template_with_faults_is_withdrawn_without_its_digest(services: Services, changed: Catalog) -> None:
+    approve(services)
+    submit(services)
+    start_campaigns(services)
+    broken = replace(services, catalog=Catalog({}))
+    assert template_approval.set_approval(broken, "loan_offer", False, "Bart").status is ApprovalStatus.WITHDRAWN
+    assert campaign(services).state is CampaignState.PAUSED
+    with pytest.raises(BadInput, match="there is no template 'loan_offer'"):
+        template_approval.set_approval(broken, "loan_offer", False, "Bart")
+    approve(services)
+    approve(replace(services, catalog=changed))
+    with pytest.raises(BadInput, match="has 2 approved versions: name one of"):
+        template_approval.set_approval(broken, "loan_offer", False, "Bart")
 
 
 def test_a_dry_run_asks_for_no_approval_and_says_what_the_campaign_will_ask_for(services: Services) -> None:
@@ -363,7 +404,7 @@ def test_the_api_lists_approves_and_withdraws(services: Services, browser: tuple
 def test_at_the_console_a_wording_is_looked_at_and_approved_by_who_may(
     services: Services, browser: tuple[TestClient, dict[str, str]]
 ) -> None:
-    client, keys = browser
+    client, _ = browser
     place, digest = "/console/templates/loan_offer", services.catalog["loan_offer"].digest
 
     def post(action: str, token: str, seen: str = digest) -> int:
@@ -371,8 +412,7 @@ def test_at_the_console_a_wording_is_looked_at_and_approved_by_who_may(
         return client.post(f"{place}/{action}", data=data, headers={"Accept": "text/html"}, follow_redirects=False).status_code
 
     def enter(name: str) -> str:
-        client.post("/console/login", data={"key": keys[name]})
-        return client.get("/console").text.partition('name="form_token" value="')[2][:64]
+        return sign_in(client, services, name, [Role.APPROVER if name == "Bart" else Role.MARKETER])
 
     token = enter("Anne")
     assert "Approve this version" not in client.get(place).text
@@ -384,18 +424,18 @@ def test_at_the_console_a_wording_is_looked_at_and_approved_by_who_may(
     assert template_approval.template_version(services, "loan_offer").status is ApprovalStatus.WAITING
     assert post("approve", token) == 303
     shown = client.get(place).text
-    assert "approved by Bart" in shown
+    assert "approved by user:bart" in shown
     assert "Withdraw the approval" in shown
     assert '<td class="id">loan_offer/nl/texts.toml:9</td>' in shown  # a finding of the linter
-    assert "approved by Bart" in client.get("/console/templates").text
+    assert "approved by user:bart" in client.get("/console/templates").text
     assert post("withdraw", token) == 303
     assert template_approval.template_version(services, "loan_offer").status is ApprovalStatus.WITHDRAWN
 
 
 def test_every_rendering_of_every_template_can_be_looked_at(services: Services, browser: tuple[TestClient, dict[str, str]]) -> None:
-    client, keys = browser
+    client, _ = browser
     assert client.get("/console/templates/loan_offer/mail", follow_redirects=False).status_code == 303
-    client.post("/console/login", data={"key": keys["Anne"]})
+    sign_in(client, services, "Anne", [Role.MARKETER])
     for template in services.catalog.values():
         for channel, language, mode in product(template.channels, LANGUAGES, sorted(template.info.modes)):
             answer = client.get(f"/console/templates/{template.name}?channel={channel}&language={language}&mode={mode}")

@@ -16,7 +16,6 @@ from starlette.testclient import TestClient
 
 from channels.alerts import set_alert_sink
 from channels.base import Channel, Sms
-from dispatcher import content
 from dispatcher.campaigns import submission, template_approval
 from dispatcher.content import Catalog
 from dispatcher.delivery.explanation import explain_message
@@ -34,7 +33,7 @@ from dispatcher.runtime.template_folder import LOOK_SECONDS, TemplateFolder
 from dispatcher.runtime.template_versions import TemplateVersions
 from dispatcher.web.api_keys import new_key, read_keys
 from dispatcher.web.app import create
-from tests.support.services import TEMPLATES, Broker, Clock, add_people, make_services, outbox, person, states, work
+from tests.support.services import TEMPLATES, Broker, Clock, add_people, load_edited, make_services, outbox, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
@@ -65,7 +64,7 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     folder = tmp_path_factory.mktemp("texts") / "templates"
     copytree(TEMPLATES, folder)
     edit(folder)
-    return content.load(folder)
+    return load_edited(folder)
 
 
 def edit(folder: Path) -> None:

@@ -18,6 +18,7 @@ from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.tester_sends import TestRequest
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import Mode
+from dispatcher.domain.principal import Role
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.errors import BadInput
 from dispatcher.ledger.campaigns import lifecycle
@@ -29,6 +30,7 @@ from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.runtime.services import Services
 from dispatcher.web.api_keys import new_key, read_keys
 from dispatcher.web.app import create
+from tests.support.people import sign_in
 from tests.support.services import NOON, Broker, Clock, add_people, make_services, outbox, person, states, work
 from tests.support.webhook_front import KEYS, event, open_front
 
@@ -219,8 +221,7 @@ def test_tests_are_sent_by_http_and_at_the_console(services: Services, tmp_path:
         assert (refused.status_code, "+32" in refused.text) == (422, False)
         assert [each["state"] for each in client.get(f"{path}s", headers=headers).json()["tests"]] == ["accepted"]
         for name, status in (("Anne", 403), ("Bart", 303)):
-            client.post("/console/login", data={"key": made[name][0]})
-            token = client.get("/console").text.partition('name="form_token" value="')[2][:64]
+            token = sign_in(client, services, name, [Role.APPROVER if name == "Bart" else Role.DESK])
             page = "/console/templates/loan_offer"
             form = {"form_token": token, "tester": "jana"}
             place = f"{page}/test?channel=email&language=de&mode=standard"

@@ -100,7 +100,7 @@ def test_the_page_stops_what_is_pressed_and_nothing_else(
     link, before = visits.write("c-2", template, channel).unsubscribe, visits.values("c-2")
     answer = visits.client.post(link, data={"stop": press})
     assert visits.values("c-2") == {**before, expected[0]: expected[1]}
-    assert visits.said("c-2")[0].wording == "unsubscribe 1 en"
+    assert visits.said("c-2")[0].wording == "unsubscribe 2 en"
     assert "/p/" in answer.text
     assert "Already switched off" in visits.client.get(link).text
 
@@ -147,7 +147,7 @@ def test_an_erased_person_finds_a_friendly_page(visits: Visits) -> None:
         erasure.erase(connection, visits.services.secret, "c-1", "tests", visits.clock())
     for answer in (visits.client.get(link), visits.client.post(link, data=ONE_CLICK)):
         assert answer.status_code == 200
-        assert "Your data are erased" in answer.text
+        assert "Your data have been erased" in answer.text
         assert "in our app" not in answer.text
     assert not visits.broker.dues
 

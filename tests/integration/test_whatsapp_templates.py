@@ -19,7 +19,7 @@ from dispatcher.campaigns import submission, whatsapp_templates
 from dispatcher.campaigns.dry_run import dry_run
 from dispatcher.campaigns.new_template import write_skeleton
 from dispatcher.campaigns.whatsapp_templates import TemplateApiError, TextStatus
-from dispatcher.content import Catalog, NewTemplate, load
+from dispatcher.content import Catalog, NewTemplate
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Kind
 from dispatcher.intake.campaign import parse_campaign
@@ -28,7 +28,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import alerts
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.services import Services
-from tests.support.services import Clock, add_people, balance, make_services, outbox, person, states, work
+from tests.support.services import Clock, add_people, balance, load_edited, make_services, outbox, person, states, work
 
 ACCOUNT, OTHER = "AC" + "1" * 32, "AC" + "2" * 32
 DATA = {"project": "a kitchen", "amount": 5_000, "offer_url": "https://www.kbc-bank.example/loan"}
@@ -127,13 +127,13 @@ def test_another_account_knows_none_of_the_texts(stage: ApprovalStage) -> None:
 
 def test_a_text_that_is_to_be_written_is_not_submitted(stage: ApprovalStage, tmp_path: Path) -> None:
     folder = write_skeleton(tmp_path / "texts", NewTemplate("spring", "loan_offer", "Jana"), Kind.COMMERCIAL).folder.parent
-    draft = replace(stage.services, catalog=load(folder))
+    draft = replace(stage.services, catalog=load_edited(folder))
     with pytest.raises(BadInput, match="texts are still to be written"):
         whatsapp_templates.push(draft, "spring")
     for file in folder.rglob("*.*"):
         text = file.read_text(encoding="utf-8").replace("{# TO WRITE #}", "")
         file.write_text("\n".join(line for line in text.split("\n") if not line.startswith("# TO WRITE")), encoding="utf-8")
-    written = replace(stage.services, catalog=load(folder))
+    written = replace(stage.services, catalog=load_edited(folder))
     assert decided(whatsapp_templates.statuses(written, "spring")) == {"not pushed"}
     assert decided(whatsapp_templates.push(written, "spring")) == {"approved"}
 

@@ -35,7 +35,12 @@ RELEASED = {
     "0026_line_uploads.py": "6d77fb2cb71c36666af9fdf2a6839df1c84398f20c21f752f4a323a41592098f",
     "0027_line_upload_hashes.py": "1aa50b154b81f8a6b64cccab5caf952d4aee46067b58988cc51392810694530d",
     "0028_signs_of_life.py": "1921e7c798e6a4f6d5fae2153df834edf3eb798ab777b30ed55f19a79660f87d",
-    "0034_standing_alerts.py": "82b0f42fce39c95849844dc8d48246ae0e6dcef42e1655ebeba137b81fc2b6ce",
+    "0029_identity.py": "579698b20a7f1d0a6b6d4a81d9350da214f3b374eafb82c35668fe6beea4316a",
+    "0030_audit_log.py": "212ef503db09535d6d8562f1f7c6795d1a40f634ae3d6ce0db0f152a2ac31898",
+    "0031_contract_versions.py": "f74c2c6fd33c2cffcbca24db012f34e99b49d858b5a5fa83788ec32297712115",
+    "0032_erasure_requests.py": "a731e991a6ff477c6f2bff0de1e9b56fd2e8a0263a7e173df8be72a1908d4a32",
+    "0033_campaign_drafts.py": "4f6acded30c0dca38f83c0abf2f3adcb7fdd68acd74fc79f3694fc5bca433c64",
+    "0034_standing_alerts.py": "1c33a73a1a3a2fefea0df7a7ffca22a1900df0b6c1314b24498b7f53224e2bca",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A

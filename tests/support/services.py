@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ from dispatcher import content
 from dispatcher.campaigns import scheduler
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.content import Catalog
+from dispatcher.content.specialiser.decision_tree import Specialiser
 from dispatcher.content.template import LocalizedTemplate
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.derived_keys import KeyRing
@@ -89,9 +90,26 @@ class Broker:
 
 
 @lru_cache(maxsize=1)
+def shipped_templates() -> Catalog:
+    """The shipped templates, rendered by Jinja. Loaded once per process, which takes a second; no test changes them."""
+    return content.load(TEMPLATES)
+
+
+def specialised_templates(random: Callable[[], float]) -> Catalog:
+    """The shipped templates with new compiled paths, as `content.load` makes them with `random`."""
+    loaded = shipped_templates()
+    return Catalog({name: replace(each, specialiser=Specialiser(name, each.digest, random)) for name, each in loaded.items()})
+
+
+@lru_cache(maxsize=1)
 def templates() -> Catalog:
     """The shipped templates, loaded once, and written along known paths as in production."""
-    return content.load(TEMPLATES, lambda: 0.5)
+    return specialised_templates(lambda: 0.5)
+
+
+def load_edited(folder: Path) -> Catalog:
+    """The templates of a folder. Those that are as shipped are not loaded again: so a process follows its folder, too."""
+    return content.load(folder, previous=shipped_templates())
 
 
 def with_content_sids(catalog: Catalog) -> Catalog:

@@ -158,6 +158,8 @@ def test_events_show_references_and_no_jobs() -> None:
 class RefusalSender:
     """The part of Celery's application by which a refused job is handed on."""
 
+    conf = app.conf
+
     def __init__(self) -> None:
         self.sent: list[tuple[str, Any]] = []
 
@@ -178,3 +180,13 @@ def test_a_job_whose_process_is_killed_three_times_is_recorded() -> None:
         request.on_timeout(False, 540)
     assert answers == ["again: True", "again: True", "acknowledged"]
     assert broker.sent == [(KEEP_TASK, "fault")]
+
+
+def test_an_expired_job_is_recorded_and_a_task_of_beat_is_not() -> None:
+    broker = RefusalSender()
+    late = (NOW - timedelta(days=400)).isoformat()
+    job = RecordedRequest(checked(expires=late), app=broker, task=tasks.trigger)
+    periodic = RecordedRequest(checked("dispatcher.release_due", (), expires=late), app=broker, task=tasks.release_due)
+    assert job.maybe_expire()
+    assert periodic.maybe_expire()
+    assert broker.sent == [(KEEP_TASK, "expired")]

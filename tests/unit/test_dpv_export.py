@@ -30,7 +30,7 @@ TERMS = {
     *("dpv:hasLegalBasis", "dpv:hasPurpose", "dpv:hasRight", "dpv:hasRecordOfActivity"),
     *("eu-gdpr:A6-1-a", "eu-gdpr:A6-1-f", "eu-gdpr:A6-1-b-contract-performance", "eu-gdpr:A7-3", "eu-gdpr:A21"),
     *("legal-eu:law-GDPR", "loc:BE", "dct:identifier", "dct:conformsTo", "dct:created", "dct:modified", "dct:issued"),
-    *("dct:publisher", "dct:title", "dct:description", "xsd:dateTime"),
+    *("dct:publisher", "dct:references", "dct:title", "dct:description", "xsd:dateTime"),
 }
 
 

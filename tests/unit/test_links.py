@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,17 @@ import pytest
 
 from channels.base import Channel, Sms, WhatsApp
 from channels.sms_segments import count_segments
-from dispatcher.content import Catalog, LinkHosts, Template, check, load
+from dispatcher.content import LinkHosts, Template, check, load
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.intake.campaign import ValidationContext, parse_campaign
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.trigger import Trigger, parse_trigger
 from dispatcher.policy.reading import parse, shipped
 from dispatcher.runtime.consistency import disagreements
+from tests.support.services import shipped_templates
 from tests.support.template_folder import LINKS, SENDER, refusal, render_request, small_folder, write
 
 HOSTS = LinkHosts(frozenset({"bank.example"}), {"partner.example": frozenset({"campaign"})})
-SHIPPED = Path("templates")
-
-
-@cache
-def shipped_templates() -> Catalog:
-    return load(SHIPPED)
 
 
 def own_offer(folder: dict[str, str]) -> dict[str, str]:
@@ -92,11 +86,13 @@ PARTNERS_LINKS = """
     www.partner.example/?u=42|partner.example/?u=42|PARTNER.example/?u=42|https:/partner.example/?u=42|//partner.example/?u=42
     ftp://partner.example/?u=42|intent://partner.example/?u=42#x|https：//partner.example/?u=42|http\\\\partner.example/?u=42
     https:\u200b//part\u00adner.example/?u=42|ht\u00adtps://partner.example/?u=42|partner。example/?u=42|ｐartner.example/?u=42
-    partner.example./?u=42|https://bank.example@partner.example/?u=42|partner.ex\u2060ample:443/?u=42|part\ufe0fner.example/?u=42
+    partner.example./?u=42|partner.ex\u2060ample:443/?u=42|part\ufe0fner.example/?u=42
 """
 FOREIGN_LINKS = """
     www.tracker.test|tracker.com/x|ftp://tracker.test/x|//tracker.test|bank.example.tracker.be/x|https:\u200b//tracker.example/o
-    www.tracker\u2024test/x
+    www.tracker\u2024test/x|https://bank.example@partner.example/x|https://partner.example@bank.example/x
+    https://tracker.test\\@bank.example/x|https://tracker.test\\.bank.example/x|https://tracker.test%5c@bank.example/x
+    https:\\tracker.test\\x|https:///tracker.test|https://tracker.test%2f.bank.example|http://[|https://[bank.example]@a/
 """
 NO_LINKS = """
     Booking.com|en/of 12.000|s.v.p./n.v.t.|info@partner.example|1.250,50|partner.example|www.bank.example/a?b=c|bank.example/c-5.
@@ -189,7 +185,7 @@ def test_the_check_names_a_host_that_the_policy_does_not_allow(tmp_path: Path) -
     policy = parse(shipped())
     faults = disagreements(policy, load(write(tmp_path, files)).values())
     assert {(fault.file, fault.line, fault.value) for fault in faults} == {("hello/fr/email.html", 4, "https://t.example/a.png")}
-    assert disagreements(parse(shipped()), load(SHIPPED).values()) == []
+    assert disagreements(parse(shipped()), shipped_templates().values()) == []
 
 
 def test_hosts_in_the_policy_are_checked() -> None:

@@ -58,7 +58,13 @@ def test_a_worker_adds_up_its_processes_living_and_dead(tmp_path: Path) -> None:
     assert "dispatcher_pool_connections 4.0\n" not in ended
 
 
-IMPORTS = "import sys, dispatcher.cli; from dispatcher.runtime import metrics; print('prometheus_client' in sys.modules)"
+IMPORTS = """
+import sys
+from dispatcher.cli.command_groups import command_line
+command_line()
+from dispatcher.runtime import metrics
+print('prometheus_client' in sys.modules)
+"""
 
 
 def test_a_command_does_not_load_the_metrics_library() -> None:

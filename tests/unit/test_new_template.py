@@ -13,12 +13,13 @@ import pytest
 
 from channels.base import Channel
 from dispatcher.campaigns.new_template import write_skeleton
-from dispatcher.content import NewTemplate, default_folder, is_draft, load, preview, shipped_folder, texts_to_write
+from dispatcher.content import NewTemplate, default_folder, is_draft, preview, shipped_folder, texts_to_write
 from dispatcher.domain.message import Kind, Mode
 from dispatcher.intake.errors import BadInput
+from tests.support.services import load_edited, shipped_templates
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = load(shipped_folder())
+SHIPPED = shipped_templates()
 LOAN = NewTemplate("spring_loan", "loan_offer", "Jana Maes")
 
 
@@ -26,7 +27,7 @@ LOAN = NewTemplate("spring_loan", "loan_offer", "Jana Maes")
 def test_a_skeleton_of_each_template_is_without_faults(tmp_path: Path, source: str) -> None:
     new = NewTemplate("spring", source, 'Jana "J." Maes', entity="cbc-banque")
     written = write_skeleton(tmp_path / "texts", new, SHIPPED[source].info.kind)
-    catalog = load(tmp_path / "texts")
+    catalog = load_edited(tmp_path / "texts")
     assert set(catalog) == {"spring"}
     template, shipped = catalog["spring"], SHIPPED[source]
     assert (template.author, template.version, template.entity) == ('Jana "J." Maes', "1", "cbc-banque")
@@ -42,13 +43,15 @@ def test_every_word_that_a_reader_sees_is_marked(tmp_path: Path) -> None:
         assert not re.search(r"\w", words), file
     for quoted in ("{{ button(offer_url", "{{ heading(", "{% call facts("):  # words in quotes
         assert f"{{# TO WRITE #}}{quoted}" in (folder / "nl" / "email.html").read_text(encoding="utf-8")
-    fields = {text.field for text in texts_to_write(load(folder.parent)["spring_loan"]) if text.file == "spring_loan/nl/texts.toml"}
+    fields = {
+        text.field for text in texts_to_write(load_edited(folder.parent)["spring_loan"]) if text.file == "spring_loan/nl/texts.toml"
+    }
     assert {"push.title", "push.body", "email.subject", "email.preheader", "sms.text", "whatsapp.tailored.approved"} <= fields
 
 
 def test_without_marks_a_skeleton_reads_as_its_source(tmp_path: Path) -> None:
     folder = write_skeleton(tmp_path / "texts", LOAN, Kind.COMMERCIAL).folder
-    catalog = load(folder.parent)
+    catalog = load_edited(folder.parent)
     for channel in Channel:
         of_draft = preview(catalog, "spring_loan", channel, "fr", Mode.TAILORED, {})
         of_source = preview(SHIPPED, "loan_offer", channel, "fr", Mode.TAILORED, {})
@@ -56,7 +59,7 @@ def test_without_marks_a_skeleton_reads_as_its_source(tmp_path: Path) -> None:
     for file in folder.rglob("*.*"):
         text = file.read_text(encoding="utf-8").replace("{# TO WRITE #}", "")
         file.write_text("\n".join(line for line in text.split("\n") if not line.startswith("# TO WRITE")), encoding="utf-8")
-    assert not is_draft(load(folder.parent)["spring_loan"])
+    assert not is_draft(load_edited(folder.parent)["spring_loan"])
 
 
 BAD = {
@@ -135,7 +138,7 @@ def test_the_recipes_of_the_guide_have_no_faults(tmp_path: Path) -> None:
     mail.write_text(f"{source}{''.join(recipes('html'))}{{% endblock %}}\n", encoding="utf-8")
     kept = texts.read_text(encoding="utf-8").partition("[whatsapp.standard]")[0]
     texts.write_text(kept + whatsapp, encoding="utf-8")
-    html = str(preview(load(folder.parent), "spring_loan", Channel.EMAIL, "en", Mode.TAILORED, {}))
+    html = str(preview(load_edited(folder.parent), "spring_loan", Channel.EMAIL, "en", Mode.TAILORED, {}))
     assert "A bright kitchen" in html
     assert "48 months" in html
     assert "Your branch in Leuven" in html

@@ -19,7 +19,7 @@ STOPS = """
     СТОП|ЅТОР|STΟP|st0p|stop 🇧🇪|stop alles|stop tout|stop ermee|stop nu|stop now|sofort stoppen|stop it|stop texting me|STOP SPAM
     afmelden voor sms|schrijf mij uit|Meld mij af aub|ik wil geen sms meer|je ne veux plus de sms|stopp bitte keine SMS mehr
     opt out please|remove me|unsubcribe|annulez|STOP\\nVerzonden vanaf mijn iPhone|Stop. Sent from my Samsung Galaxy
-    stop geen sms meer|pubstop|désabonnez-moi svp
+    stop geen sms meer|pubstop|désabonnez-moi svp|stoppen a.u.b.|a.u.b. geen reclame meer
     Arrêt\\nEnvoyé de mon iPhone|STOP\\nVon meinem iPhone gesendet|ich möchte keine Werbung mehr|geen sms sturen aub|no spam
     𝐒𝐓𝐎𝐏|ＳＴＯＰ|𝓼𝓽𝓸𝓹|ⓢⓣⓞⓟ|st\u00adop|\u200bSTOP\ufeff|Ŝtop
 """

@@ -63,6 +63,15 @@ def test_a_row_after_a_cell_with_lines_is_one_of_its_own(read: Callable[..., Row
     assert rows == [("c-0", "An\nne"), (3, "has 2 cells where the header has 5"), ("c-2", "Jan")]
 
 
+def test_a_short_row_takes_no_cell_of_a_row_of_two_lines(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(f'{HEADER}\nc-0,customer\x85c-1,customer,nl,"An\nne",false\nc-2,customer,nl,Jan,\n', encoding="utf-8")
+    short, first, second = read_recipients(path, datetime(2026, 11, 23, tzinfo=UTC), FileRules())
+    assert isinstance(short, UnreadableRow)
+    assert (short.line, short.readings) == (2, ({"id": "c-0", "person": "customer"},))
+    assert [each[1].id for each in (first, second) if not isinstance(each, UnreadableRow)] == ["c-1", "c-2"]
+
+
 def test_bytes_of_windows_1252_hide_no_opt_out(tmp_path: Path) -> None:
     path = tmp_path / "people.csv"
     path.write_bytes(f"{HEADER}\nc-0,customer,nl,Zo\u00eb,\n".encode() + b"c-1\xa0,customer,nl,Zo\xeb,false\xa0\n")
@@ -70,6 +79,21 @@ def test_bytes_of_windows_1252_hide_no_opt_out(tmp_path: Path) -> None:
     assert isinstance(bad, UnreadableRow)
     (reading,) = bad.readings
     assert (reading["id"], reading["channels.email"]) == ("c-1\u00a0", "false\u00a0")
+
+
+@pytest.mark.parametrize(
+    ("row", "rest"),
+    [('c-1,customer,nl,"Anne,false\n"', 1), ('c-1,customer,nl,"Anne,false\nc-2,customer"', 1), ('c-1,customer,nl,"Anne,false"', 0)],
+)
+def test_a_quote_hides_no_cells_after_it(tmp_path: Path, row: str, rest: int) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(f"{HEADER}\n{row}\nc-3,customer,nl,Jan,\n", encoding="utf-8")
+    bad, *others, good = read_recipients(path, datetime(2026, 11, 23, tzinfo=UTC), FileRules())
+    assert isinstance(bad, UnreadableRow)
+    assert (bad.line, bad.reason) == (2, "has a quote that takes in the cells after it")
+    assert (bad.readings[0]["id"], bad.readings[0]["channels.email"]) == ("c-1", "false")
+    assert [each.line for each in others if isinstance(each, UnreadableRow)] == [3] * rest
+    assert not isinstance(good, UnreadableRow)
 
 
 def test_a_separator_within_a_cell_ends_no_row(read: Callable[..., Rows]) -> None:

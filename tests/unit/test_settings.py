@@ -317,15 +317,54 @@ def test_each_key_of_a_ring_is_checked(valid: Environ, keys: str, fault: str) ->
         load(valid | {"DISPATCHER_SECRET_KEY": keys})
 
 
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ("sasl.username=u\nsasl.password=pw-secret", "sasl.username, sasl.password needs security.protocol=sasl_ssl"),
+        ("ssl.ca.location=/none", "ssl.ca.location needs security.protocol=ssl or sasl_ssl"),
+        ("security.protocol=tls", "must be one of plaintext, ssl, sasl_plaintext, sasl_ssl"),
+        ("security.protocol=SASL_SSL", "which needs sasl.mechanism"),
+        ("security.protocol=sasl_ssl\nsasl.mechanism=SCRAM-SHA-512\nsasl.username=u", "sasl.password is missing"),
+        ("security.protocol=ssl\nssl.ca.location=/none/ca.pem", "ssl.ca.location names no file"),
+        ("security.protocol=ssl\nssl.key.location=/dev/null", "need each other"),
+    ],
+)
+def test_kafka_properties_that_do_not_fit_are_an_error(valid: Environ, tmp_path: Path, lines: str, fault: str) -> None:
+    path = tmp_path / "kafka.properties"
+    path.write_text(lines)
+    with pytest.raises(InvalidSettings, match=fault) as raised:
+        Settings.from_environment(
+            valid | {"DISPATCHER_KAFKA_BROKERS": "k-1.example:9092", "DISPATCHER_KAFKA_PROPERTIES": str(path)}
+        )
+    assert "pw-secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("hosts", ["crm.intern.example:8443", "127.0.0.1:80", "https://crm.intern.example"])
+def test_webhook_hosts_have_no_port(valid: Environ, hosts: str) -> None:
+    with pytest.raises(InvalidSettings, match=r"DISPATCHER_WEBHOOK_HOSTS has .* without https:// and port"):
+        Settings.from_environment(valid | {"DISPATCHER_WEBHOOK_HOSTS": hosts})
+
+
+def test_audience_urls_are_prefixes_and_show_no_password(valid: Environ) -> None:
+    read = Settings.from_environment(valid | {"DISPATCHER_AUDIENCE_URLS": "https://CRM.example:443/out/, s3://bank/lists"})
+    assert [(each.place, each.path) for each in read.audience_urls] == [("crm.example", "/out/"), ("bank", "/lists")]
+    with pytest.raises(InvalidSettings, match=r"DISPATCHER_AUDIENCE_URLS, URL 2 \(not shown\) must not hold a user") as raised:
+        Settings.from_environment(valid | {"DISPATCHER_AUDIENCE_URLS": "https://a.example,https://u:pw-secret@b.example"})
+    assert "pw-secret" not in str(raised.value)
+
+
 def test_kafka_is_read_and_its_faults_show_no_password(valid: Environ, tmp_path: Path) -> None:
     path = tmp_path / "kafka.properties"
-    path.write_text("# to the brokers of the bank\nsecurity.protocol = SASL_SSL\nsasl.password=pass=word\n\n")
+    path.write_text(
+        "# to the brokers of the bank\nsecurity.protocol = SASL_SSL\n"
+        "sasl.mechanism=PLAIN\nsasl.username=d\nsasl.password=pass=word\n\n"
+    )
     valid |= {"DISPATCHER_KAFKA_BROKERS": "k-1.example:9092,k-2.example:9092", "DISPATCHER_KAFKA_PROPERTIES": str(path)}
     read = Settings.from_environment(valid)
     assert read.kafka is not None
     assert (read.kafka.topic, read.kafka.properties) == (
         "dispatcher.events",
-        {"security.protocol": "SASL_SSL", "sasl.password": "pass=word"},
+        {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "d", "sasl.password": "pass=word"},
     )
     assert "word" not in repr(read)
     path.write_text("sasl.password pass-kafka\nacks=0\nenable.idempotence=false\n")
@@ -353,3 +392,10 @@ def test_event_files_are_read_and_checked(valid: Environ, tmp_path: Path) -> Non
     valid |= {"DISPATCHER_FILES_EVERY": "week", "DISPATCHER_FILES_FORMATS": "xlsx"}
     with pytest.raises(InvalidSettings, match=r"DISPATCHER_FILES_EVERY is 'week'(.|\n)*DISPATCHER_FILES_FORMATS is 'xlsx'"):
         Settings.from_environment(valid)
+
+
+def test_commands_about_templates_leave_no_file_where_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPATCHER_SECRET_KEY", raising=False)
+    assert bootstrap.file_settings().templates.is_dir()
+    assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,7 @@ from dispatcher.delivery.whatsapp_texts import texts_of
 from dispatcher.domain.message import Kind, Mode, OfferType
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.runtime.consistency import disagreements
+from tests.support.services import shipped_templates
 
 FOLDER = Path(__file__).parents[2] / "templates"
 SHIPPED = {
@@ -32,6 +33,7 @@ SHIPPED = {
     "coin_conversion": ("service", None, {Mode.STANDARD}),
     "optout_acknowledgement": ("service", None, {Mode.STANDARD}),
     "choice_confirmation": ("service", None, {Mode.STANDARD}),
+    "preference_link": ("service", None, {Mode.STANDARD}),
 }
 COUNTED = {"coin_offer": "coins", "coin_earned": "coins_earned", "cashback_paid": "coins_used", "coin_conversion": "coins_total"}
 EVERY = [
@@ -48,7 +50,7 @@ service = pytest.mark.parametrize("name", [name for name, (kind, _, _) in SHIPPE
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return load(FOLDER)
+    return shipped_templates()
 
 
 def allowed(template: Template, mode: Mode) -> frozenset[str]:
@@ -288,7 +290,7 @@ def test_whatsapp_texts_name_no_account_and_offers_have_a_stop(catalog: Catalog)
     approved = [
         text for template in catalog.values() for edition in template.languages.values() for text in edition.whatsapp.values()
     ]
-    assert ({text.content_sid for text in approved}, len(approved)) == ({""}, 48)
+    assert ({text.content_sid for text in approved}, len(approved)) == ({""}, 52)
     for template in catalog.values():
         payloads = [[button.payload for button in text.buttons] for _, _, text in texts_of(template)]
         assert payloads == [["STOP"] if template.info.kind is Kind.COMMERCIAL else []] * len(payloads)
@@ -338,6 +340,13 @@ def test_templates_and_policy_agree(catalog: Catalog) -> None:
     request = [f"{fault.field} = {fault.value}: {fault.message}" for fault in disagreements(rules, [strange])]
     assert request[0] == "entity = kbc-bnak: is not in the policy; did you mean kbc-bank?"
     assert request[1].startswith("topic = gambling: is not in the policy")
+
+
+def test_the_checks_of_a_start_use_no_path_of_a_template() -> None:
+    """Each template has a limited number of compiled paths, for messages."""
+    templates = load(FOLDER, lambda: 0.5).values()
+    assert disagreements(policy.parse(policy.shipped()), templates) == []
+    assert {each.specialiser.paths for each in templates if each.specialiser} == {0}
 
 
 @pytest.mark.parametrize("topic", [None, "gambling"])

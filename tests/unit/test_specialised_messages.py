@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from markupsafe import escape
 
 from channels.base import Channel, MailTemplate, MergedEmail, TextTemplate
-from dispatcher.content import Catalog, ContentRefusal, MessageLinks, RenderRequest, Template, example_request, load
+from dispatcher.content import Catalog, ContentRefusal, MessageLinks, RenderRequest, Template, example_request
 from dispatcher.content.guard import ContentRequirements, failed_check
 from dispatcher.content.path_check import GapRoles, precheck
 from dispatcher.domain.recipient import LANGUAGES
-from tests.support.services import TEMPLATES, templates
+from tests.support.services import specialised_templates, templates
 
 # -- whole messages ----------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
 def specialised() -> Catalog:
-    return load(TEMPLATES, lambda: 1.0)  # never renders a text both ways
+    return specialised_templates(lambda: 1.0)  # never renders a text both ways
 
 
 def render_result(template: Template, request: RenderRequest) -> Any:

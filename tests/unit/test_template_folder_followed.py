@@ -75,6 +75,17 @@ def test_a_change_of_a_shared_file_changes_every_template(followed: Followed) ->
     assert followed.refreshed()["hello"].digest != first["hello"].digest
 
 
+def test_a_template_with_faults_stops_no_other_one(followed: Followed, alerts: list[tuple[str, str]]) -> None:
+    write(followed.path, second() | second("third"))
+    first = followed.refreshed()
+    edited = second()["second/template.toml"].replace('version = "1"', 'version = "2"')
+    write(followed.path, {"second/template.toml": edited, "third/en/texts.toml": "[sms"})
+    refreshed = followed.refreshed()
+    assert {name: each.version for name, each in refreshed.items()} == {"hello": "1", "second": "2", "third": "1"}
+    assert (refreshed["hello"] is first["hello"], refreshed["third"] is first["third"]) == (True, True)
+    assert alerts == [("templates", "invalid")]
+
+
 @pytest.mark.parametrize(
     "fault", [{"hello/en/texts.toml": "[sms"}, {"hello/template.toml": DECLARATION.replace("kbc-bank", "no-bank")}]
 )

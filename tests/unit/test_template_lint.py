@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import jsonschema
 import pytest
@@ -26,6 +27,16 @@ BUTTON = '{{ button(offer_url, "Bereken je lening") }}'
 UNSUBSCRIBE = '<a class="link" href="{{ links.unsubscribe }}" style="color:#1f5673">{% block ways_out %}{% endblock %}</a>'
 EXAMPLE = """\
 <p>Kredietbedrag € 1.500, JKP 5,49 %, debetrentevoet 5,49 %, looptijd 48 maanden, maandaflossing € 231,91.</p>
+"""
+
+HARMLESS = """\
+<p>Tot 31 maart 2027 regel je alles 100 % online. De KBC IBAN BIC staan op je kaart! Zo zei hij: <i lang="fr">à bientôt</i>.</p>
+<p>LONG</p>
+<img src="https://www.bank.example/line.png" width="600" height="1" alt="">
+<img src="https://www.bank.example/kitchen.png" width="600" height="200" alt="Foto van een keuken">
+<div style="background-image:url(https://www.bank.example/wave.png); width:600px; height:90px"></div>
+<p>Een derde (1/3) van de 24/7 hulplijn is er op 02/303.31.12.</p>
+<p><a class="link" style="color:#1f5673" href="https://www.bank.example/home">Ga naar www.bank.example</a></p>
 """
 
 UNUSED = '[variables.city]\ncategory = "product"\nexample = "x"\n[variables.amount]'
@@ -243,6 +254,96 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
         7,
     ),
     "a category that the policy does not have": ("T603", DECLARATION, 'category = "transactions"', 'category = "transaction"', 17),
+    "an alt text that says nothing": ("T101", NL, "<h2>", '<img src="https://www.bank.example/a.png" alt="Foto"><h2>', 7),
+    "an alt text that a camera gave": ("T101", NL, "<h2>", '<img src="https://www.bank.example/a.png" alt="IMG_2034"><h2>', 7),
+    "a mail that says another language": ("T106", LAYOUT, '<body class="page"', '<body lang="fr" class="page"', 10),
+    "a shortener in a WhatsApp value": ("T203", TEXTS, '3 = "{{ offer_url }}"', '3 = "https://bit.ly/x"', 18),
+    "a shortener without its scheme": ("T203", TEXT, "{{ offer_url }}", "\nbit.ly/x {{ offer_url }}", 4),
+    "a host among the words of a link": (
+        "T205",
+        NL,
+        BUTTON,
+        '<a class="link" style="color:#1f5673" href="https://tickets.train.example/w">Ga naar www.bank.example</a>',
+        8,
+    ),
+    "a sentence in capitals": ("T206", NL, "<h2>", "<p>PROFITEER NU SNEL VAN DIT AANBOD</p><h2>", 7),
+    "exclamation marks with blanks": ("T206", TEXTS, 'title = "', 'title = "Nu ! ! ! ', 2),
+    "a preheader like the subject": (
+        "T207",
+        TEXTS,
+        'preheader = "Bereken je lening',
+        'preheader = "Een lening voor je plannen.',
+        8,
+    ),
+    "a tracking pixel in a style": (
+        "T210",
+        NL,
+        "<h2>",
+        '<div style="background-image:url(https://www.bank.example/o.gif); width:1px; height:1px"></div><h2>',
+        7,
+    ),
+    "no sender in a WhatsApp text": ("T401", TEXTS, '1 = "{{ sender.name }}"', '1 = "Ann"', 15),
+    "a rate in words": ("T407", NL, "<h2>", "<p>Nu aan 5,49 procent.</p><h2>", 7),
+    "a cost without the example": ("T407", TEXTS, 'body = "', 'body = "€ 99 per maand. ', 3),
+    "a day in digits in one language": ("T502", TEXTS, 'title = "', 'title = "Tot 31/03/2027. ', 2),
+    "another amount than in the mail": ("T510", TEXTS, 'title = "', 'title = "€ 25. ', 2),
+    "a French subject in the folder nl": (
+        "T508",
+        TEXTS,
+        'subject = "Een lening voor je plannen',
+        'subject = "Un crédit pour vos projets',
+        7,
+    ),
+    "an English sentence in a WhatsApp text": (
+        "T508",
+        TEXTS,
+        'approved = "Info {{1}}',
+        'approved = "With this loan you have what you need for your plans. Info {{1}}',
+        15,
+    ),
+    "a STOP button in one mode only": (
+        "T509",
+        TEXTS,
+        'approved = "Info',
+        'buttons = [{ title = "STOP", payload = "STOP" }]\napproved = "Info',
+        22,
+    ),
+    "a button that says STOP and sends something else": (
+        "T509",
+        TEXTS,
+        'approved = "Info',
+        'buttons = [{ title = "Stop", payload = "HALT" }]\napproved = "Info',
+        15,
+    ),
+    "a button that does not say that it ends messages": (
+        "T509",
+        TEXTS,
+        'approved = "Info',
+        'buttons = [{ title = "Bekijken", payload = "STOP" }]\napproved = "Info',
+        15,
+    ),
+    "one form for one and many": (
+        "T605",
+        NL,
+        "<h2>",
+        '<p>{{ amount | money }} {{ amount | plural("Kate Coins", "Kate Coins") }}</p><h2>',
+        7,
+    ),
+    "a text outside the blocks": ("T606", NL, "{% block headline %}", "<p>Nog iets</p>\n{% block headline %}", 4),
+    "a block that the layout does not have": (
+        "T606",
+        NL,
+        "{% block headline %}",
+        "{% block bodi %}<p>Nog iets</p>{% endblock %}\n{% block headline %}",
+        4,
+    ),
+    "a macro that nothing calls": (
+        "T606",
+        NL,
+        "{% block headline %}",
+        "{% macro more() %}<p>Nog iets</p>{% endmacro %}\n{% block headline %}",
+        4,
+    ),
     "a shared file that nobody uses": ("T604", "_shared/old.html", "", "<p>x</p>", 1),
 }
 SARIF_SCHEMA = {  # the part of SARIF 2.1.0 (OASIS, sarif-schema-2.1.0.json) that this program writes
@@ -334,6 +435,37 @@ def test_each_fault_has_its_code_file_and_line(tmp_path: Path, name: str) -> Non
     file = FOUND_IN.get(name, file)
     found = lint_folder(POLICY, write(tmp_path, changed(name)))
     assert [each for each in found if (each.code, each.file, each.line) == (code, file, line)], "\n".join(map(str, found))
+
+
+def test_harmless_variations_raise_no_alarm(tmp_path: Path) -> None:
+    files, long = sound_folder(), "tot je het helemaal gelezen hebt, want dit is een lange tekst over je plannen. " * 30
+    days = {"nl": "Tot 31/03/2027", "fr": "Le 31 mars 2027", "de": "Bis 31.3.2027", "en": "By March 31, 2027"}
+    stops = {"nl": "Stop", "fr": "Arrêter", "de": "Abmelden", "en": "STOP"}
+    for language in days:
+        texts = files[f"offer/{language}/texts.toml"].replace('body = "', f'body = "{days[language]}. ')
+        stop = f'buttons = [{{ title = "{stops[language]}", payload = "STOP" }}]\napproved = "Info'
+        files[f"offer/{language}/texts.toml"] = texts.replace('approved = "Info', stop)
+    files[NL] = files[NL].replace("<h2>", HARMLESS.replace("LONG", long) + "<h2>")
+    files[TEXT] = files[TEXT].replace("Leen tot", "Tot 31 maart leen je, 100 % online. https://www.bank.example/home Leen tot")
+    for language in ("fr", "de", "en"):  # the same day and page
+        files[f"offer/{language}/email.html"] = files[f"offer/{language}/email.html"].replace(
+            "<h2>",
+            f'<p>{days[language]} 100 %</p><p><a class="link" style="color:#1f5673" href="https://www.bank.example/home">KBC</a></p><h2>',
+        )
+        files[f"offer/{language}/email.txt"] += f"{days[language]} 100 % https://www.bank.example/home"
+    found = lint_folder(POLICY, write(tmp_path, files))
+    assert [str(each) for each in found if each.severity is not Severity.INFO] == []
+
+
+def test_plain_html_has_the_layouts_colours_in_both_schemes(tmp_path: Path) -> None:
+    folder = tmp_path / "templates"
+    for name in ("_shared", "cashback_paid"):
+        copytree(SHIPPED / name, folder / name)
+    page = folder / "cashback_paid" / "nl" / "email.html"
+    plain = '<p>Je hoeft <b>niets</b> te doen.</p><ul><li>Dag</li></ul><a href="https://www.bank.example/home">Naar de site</a>\n'
+    page.write_text(page.read_text(encoding="utf-8").replace("{{ figure(", f"{plain}{{{{ figure("), encoding="utf-8")
+    found = {each.code for each in lint_folder(POLICY, folder, "cashback_paid") if each.file == "cashback_paid/nl/email.html"}
+    assert found <= {"T504", "T505"}  # the new link
 
 
 def test_all_faults_of_a_folder_are_found_at_once(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from channels.base import Channel, Email, assemble
 from dispatcher import policy
 from dispatcher.consent.link_tokens import UNSUBSCRIBE, message_id_token
-from dispatcher.content import Catalog, MessageSender, RenderRequest, check, example_request, load
+from dispatcher.content import Catalog, MessageSender, RenderRequest, check, example_request
 from dispatcher.content.preview import TOKEN_CHARACTERS
 from dispatcher.content.themes import COLOURS, CONTRASTS, NEUTRAL, SCHEMES, Theme, contrast, read_themes
 from dispatcher.domain.derived_keys import KeyRing
@@ -19,6 +19,7 @@ from dispatcher.domain.message import Mode
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.runtime.consistency import disagreements
+from tests.support.services import specialised_templates
 from tests.support.template_folder import small_folder, write
 
 FOLDER = Path(__file__).parents[2] / "templates"
@@ -29,7 +30,7 @@ SHIPPED = (FOLDER / FILE).read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return load(FOLDER, lambda: 0.0)
+    return specialised_templates(lambda: 0.0)
 
 
 def themes(catalog: Catalog) -> dict[str, Theme]:

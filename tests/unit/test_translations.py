@@ -20,7 +20,7 @@ from dispatcher.domain.message import Kind
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.translation_files import ExchangeFormat
-from tests.support.services import TEMPLATES, templates
+from tests.support.services import TEMPLATES, load_edited, templates
 
 PO, XLIFF = ExchangeFormat.PO, ExchangeFormat.XLIFF
 NAMES = sorted(path.name for path in TEMPLATES.iterdir() if not path.name.startswith("_"))
@@ -45,7 +45,7 @@ def exported(catalog: Catalog, form: ExchangeFormat = PO, language: str = "fr") 
 def imported(folder: Path, text: str, form: ExchangeFormat = PO) -> translations.TranslationImport:
     file = folder.parent / f"loan.{form.lower()}"
     file.write_text(text, encoding="utf-8")
-    return translations.import_file(folder, content.load(folder), file)
+    return translations.import_file(folder, load_edited(folder), file)
 
 
 def changed(text: str, old: str, new: str) -> str:
@@ -80,7 +80,7 @@ def test_every_word_of_a_mail_is_in_a_unit(name: str) -> None:
 @pytest.mark.parametrize("form", ExchangeFormat)
 def test_a_translation_replaces_its_text_and_nothing_else(folder: Path, form: ExchangeFormat) -> None:
     before = bytes_of(folder)
-    text = changed(exported(content.load(folder), form), "Comment ça marche", "Trois étapes, c’est « tout »")
+    text = changed(exported(load_edited(folder), form), "Comment ça marche", "Trois étapes, c’est « tout »")
     result = imported(folder, text, form)
     after = bytes_of(folder)
     assert (result.changed, result.untranslated) == (1, ())
@@ -88,19 +88,19 @@ def test_a_translation_replaces_its_text_and_nothing_else(folder: Path, form: Ex
     html = before["loan_offer/fr/email.html"].decode()
     assert after["loan_offer/fr/email.html"].decode() == html.replace("Comment ça marche", "Trois étapes, c’est « tout »")
     assert {name for name in after if after[name] != before.get(name)} == set(result.files)
-    assert not content.load(folder)["loan_offer"].translation_faults
+    assert not load_edited(folder)["loan_offer"].translation_faults
 
 
 def test_a_text_with_quotes_is_quoted_as_toml_needs(folder: Path) -> None:
-    text = changed(exported(content.load(folder)), "Un prêt pour vos projets", 'L\'emprunt \\"malin\\"')
+    text = changed(exported(load_edited(folder)), "Un prêt pour vos projets", 'L\'emprunt \\"malin\\"')
     imported(folder, text)
-    subject = content.load(folder)["loan_offer"].source["loan_offer/fr/texts.toml"]
+    subject = load_edited(folder)["loan_offer"].source["loan_offer/fr/texts.toml"]
     assert 'L\'emprunt "malin"' in subject
 
 
 @pytest.mark.parametrize("form", ExchangeFormat)
 def test_a_lost_placeholder_is_named_with_unit_and_line(folder: Path, form: ExchangeFormat) -> None:
-    before, text = bytes_of(folder), exported(content.load(folder), form)
+    before, text = bytes_of(folder), exported(load_edited(folder), form)
     if form is PO:
         text = changed(text, "jusqu’au {{ valid_until | date }} inclus", "jusqu’à la fin")
     else:
@@ -132,7 +132,7 @@ def test_a_lost_placeholder_is_named_with_unit_and_line(folder: Path, form: Exch
 def test_a_translation_that_breaks_a_limit_is_refused(folder: Path, old: str, new: str, field: str, message: str) -> None:
     before = bytes_of(folder)
     with pytest.raises(BadInput) as refused:
-        imported(folder, changed(exported(content.load(folder)), old, new))
+        imported(folder, changed(exported(load_edited(folder)), old, new))
     assert any(fault.field == field and message in fault.message and fault.line > 1 for fault in refused.value.faults)
     assert bytes_of(folder) == before
 
@@ -148,35 +148,35 @@ def mark_fuzzy(text: str) -> str:
 
 @pytest.mark.parametrize("edit", [lambda text: without(text, "Mensualité"), mark_fuzzy])
 def test_an_untranslated_text_blocks_approval(folder: Path, edit: Callable[[str], str]) -> None:
-    result = imported(folder, edit(exported(content.load(folder))))
+    result = imported(folder, edit(exported(load_edited(folder))))
     assert len(result.untranslated) == 1
-    template = content.load(folder)["loan_offer"]
+    template = load_edited(folder)["loan_offer"]
     (fault,) = template.translation_faults
     assert (fault.field, fault.message) == (result.untranslated[0], "is not translated")
     version = TemplateVersion(template, ApprovalStatus.WAITING, None)
     assert any("not translated" in error.message for error in approval_obstacles(version, True, "Bart", None))
-    again = exported(content.load(folder))
+    again = exported(load_edited(folder))
     assert f'msgctxt "{result.untranslated[0]}"' in again
 
 
 def test_a_text_whose_source_changed_is_stale(folder: Path) -> None:
-    imported(folder, changed(exported(content.load(folder)), "Comment ça marche", "Trois étapes"))
-    old = exported(content.load(folder))
+    imported(folder, changed(exported(load_edited(folder)), "Comment ça marche", "Trois étapes"))
+    old = exported(load_edited(folder))
     english = folder / "loan_offer/en/email.html"
     source = english.read_text(encoding="utf-8")
     english.write_text(changed(source, "Monthly instalment", "Instalment a month"), encoding="utf-8")
-    template = content.load(folder)["loan_offer"]
+    template = load_edited(folder)["loan_offer"]
     (fault,) = template.translation_faults
     assert fault.message == "is stale: the text in en has changed since it was translated"
     assert template.source[fault.file].split("\n")[fault.line - 1].find("Mensualité") > 0
     with pytest.raises(BadInput, match="has changed since the export"):
         imported(folder, old)
-    imported(folder, exported(content.load(folder)).replace("#, fuzzy\n", ""))
-    assert content.load(folder)["loan_offer"].translation_faults == ()
+    imported(folder, exported(load_edited(folder)).replace("#, fuzzy\n", ""))
+    assert load_edited(folder)["loan_offer"].translation_faults == ()
 
 
 def test_translations_toml_is_no_part_of_the_digest(folder: Path) -> None:
-    before = content.load(folder)
+    before = load_edited(folder)
     imported(folder, without(exported(before), "Mensualité"))
     after = content.load(folder, previous=before)
     assert after["loan_offer"].digest == before["loan_offer"].digest
@@ -230,6 +230,21 @@ def test_an_import_removes_the_marks_of_its_texts(draft: Path, form: ExchangeFor
     assert {unit.split("/")[0] for unit in result.untranslated} | {"text"} >= after
 
 
+def test_texts_in_attributes_are_translated_and_the_tag_is_not(folder: Path) -> None:
+    picture = '<img src="https://www.kbc-bank.example/a.png" width="520" height="260" alt="{}"><hr>'
+    link = '<p><a href="{{{{ offer_url }}}}" title="{}">KBC</a></p>{{{{ heading('
+    for language, alt, title in (("en", "A bright kitchen", "Our offers"), ("fr", "Une cuisine claire", "Nos offres")):
+        page = folder / "loan_offer" / language / "email.html"
+        text = page.read_text(encoding="utf-8")
+        page.write_text(changed(text, "{{ heading(", picture.format(alt) + link.format(title)), encoding="utf-8")
+    before = (folder / "loan_offer" / "fr" / "email.html").read_text(encoding="utf-8")
+    text = exported(content.load(folder))
+    assert 'msgctxt "email.html/alt-1"\nmsgid "A bright kitchen"\nmsgstr "Une cuisine claire"' in text
+    imported(folder, changed(changed(text, "Une cuisine claire", "Une cuisine lumineuse"), "Nos offres", "Toutes nos offres"))
+    after = (folder / "loan_offer" / "fr" / "email.html").read_text(encoding="utf-8")
+    assert after == before.replace("Une cuisine claire", "Une cuisine lumineuse").replace("Nos offres", "Toutes nos offres")
+
+
 def test_a_part_of_another_structure_is_one_unit(draft: Path) -> None:
     page = draft / "loan_offer" / "en" / "email.html"
     text = page.read_text(encoding="utf-8")
@@ -241,7 +256,7 @@ def test_a_part_of_another_structure_is_one_unit(draft: Path) -> None:
 
 @pytest.mark.parametrize("form", ExchangeFormat)
 def test_a_header_of_another_language_is_refused(folder: Path, form: ExchangeFormat) -> None:
-    before, text = bytes_of(folder), exported(content.load(folder), form)
+    before, text = bytes_of(folder), exported(load_edited(folder), form)
     old, new = ("Language: fr", "Language: de") if form is PO else ('trgLang="fr"', 'trgLang="de"')
     with pytest.raises(BadInput, match="names the language de, but the file was exported for texts of loan_offer/fr/"):
         imported(folder, changed(text, old, new), form)
@@ -251,12 +266,12 @@ def test_a_header_of_another_language_is_refused(folder: Path, form: ExchangeFor
 @pytest.mark.parametrize("control", ["\u202e", "\u2066"])
 def test_a_text_that_reverses_others_is_refused(folder: Path, control: str) -> None:
     with pytest.raises(BadInput, match=f"email.html/.*has U.{ord(control):04X}, which reverses"):
-        imported(folder, changed(exported(content.load(folder)), "Comment ça marche", f"Comment {control}ça marche"))
+        imported(folder, changed(exported(load_edited(folder)), "Comment ça marche", f"Comment {control}ça marche"))
 
 
 def test_an_unknown_unit_is_named(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"push\.titel/1: is not a text of loan_offer; did you mean push\.title/1"):
-        imported(folder, changed(exported(content.load(folder)), "push.title/1", "push.titel/1"))
+        imported(folder, changed(exported(load_edited(folder)), "push.title/1", "push.titel/1"))
 
 
 @pytest.mark.parametrize(
@@ -273,7 +288,7 @@ def test_codes_are_what_a_translator_must_keep(text: str, expected: list[str]) -
 
 
 def test_translators_see_context_and_limits(folder: Path) -> None:
-    text = exported(content.load(folder))
+    text = exported(load_edited(folder))
     assert "#. loan_offer, push: push.title" in text
     assert "#. project: text, such as your new bathroom" in text
     assert "#. at most 65 characters with its values" in text

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from channels.base import Push
-from dispatcher.cli import app as commands
+from dispatcher.cli.command_groups import command_line
 from dispatcher.content.edge_cases import edge_cases
 from dispatcher.content.message_views import push_views, sms_view, whatsapp_view, with_scheme
 from dispatcher.domain.recipient import LANGUAGES
@@ -208,6 +208,6 @@ def test_a_port_in_use_is_an_error_with_advice() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         result = CliRunner().invoke(
-            commands, ["templates", "serve", "--port", str(port)], env={"DISPATCHER_TEMPLATES": str(TEMPLATES)}
+            command_line(), ["templates", "serve", "--port", str(port)], env={"DISPATCHER_TEMPLATES": str(TEMPLATES)}
         )
     assert f"--port: {port} cannot be used" in str(result.exception)

@@ -26,6 +26,29 @@ def test_a_number_that_is_not_decimal_is_refused_with_its_place(tmp_path: Path, 
     assert "not decimal" in message
 
 
+@pytest.mark.parametrize("value", ["2026-02-30", "2026-13-01", "2026-11-23T25:00:00Z", "0000-01-01"])
+def test_a_date_that_does_not_exist_is_refused_with_its_place(tmp_path: Path, value: str) -> None:
+    line, field, message = fault(tmp_path, f"id: a\nsend_at: {value}\n")
+    assert (line, field) == (2, "send_at")
+    assert message.startswith("is no date or time that exists; write it as 2026-11-23")
+
+
+@pytest.mark.parametrize("value", ["12.000", "1.250", "-999.999"])
+def test_a_number_with_two_readings_is_refused_with_both(tmp_path: Path, value: str) -> None:
+    line, field, message = fault(tmp_path, f"id: a\naudience:\n- data:\n    amount: {value}\n")
+    assert (line, field) == (4, "audience.data.amount")
+    assert message.startswith("has two readings")
+
+
+@pytest.mark.parametrize(
+    "value", ["!!int '010'", "!!timestamp abc", "!!bool abc", "!!binary aGVs", "!!set {a, b}", "!x y", "! 010"]
+)
+def test_a_tag_is_refused_with_its_line(tmp_path: Path, value: str) -> None:
+    line, _, message = fault(tmp_path, f"id: a\nx: {value}\n")
+    assert line == 2
+    assert message.startswith("uses the tag !")
+
+
 def test_decimal_numbers_and_quoted_texts_are_taken(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("a: 10\nb: -0.5\nc: '010'\nd: \"1:30\"\ne: 1.5e+3\nf: 0\ng: yes\nh: 0470 12 34 56\n", encoding="utf-8")

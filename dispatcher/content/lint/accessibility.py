@@ -22,7 +22,7 @@ _BLACK: Colour = (0.0, 0.0, 0.0, 1.0)
 _LINK: Colour = (0.0, 0.0, 0xEE / 255, 1.0)  # of links without a colour of their own, in most programs
 INVISIBLE_BELOW = 2.0  # a contrast: light grey on white
 _OWN_COLOUR = re.compile(r"(?<!-)\bcolor\s*:", re.IGNORECASE)
-_FILE = re.compile(r"\S+\.(?:png|jpe?g|gif|svg|webp|bmp|avif)", re.IGNORECASE)
+_FILE = re.compile(r"\S+\.(?:png|jpe?g|gif|svg|webp|bmp|avif)|(?:img|dsc|dscn|pxl|dcim)[_ -]?[0-9]\S*", re.IGNORECASE)
 _NO_WORD = re.compile(r"[^\w]+")
 
 
@@ -50,8 +50,19 @@ def _document(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
     if language != sample.request.language:
         message = f"must be {sample.request.language!r}, the language of the text: a screen reader chooses its voice by it"
         yield sample.finding("T106", page.place(page.root), "html lang", message, language)
+    yield from _language_of_parts(sample, page)
     if not (page.root.findtext("head/title") or "").strip():
         yield sample.finding("T110", page.place(page.root), "title", "is missing or empty")
+
+
+def _language_of_parts(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
+    """An element that holds most of the text and says another language. A quotation may do so."""
+    half = len(page.visible_text()) / 2
+    for element in page.elements():
+        language = (element.get("lang") or "").partition("-")[0].lower()
+        if language and language != sample.request.language and len(full_text(element)) > half:
+            message = f"must be {sample.request.language!r}, the language of the text in it"
+            yield sample.finding("T106", page.place(element), f"{element.tag} lang", message, language)
 
 
 def _picture(sample: LintSample, page: MailPage, image: Any) -> Iterator[LintFinding]:
@@ -59,6 +70,8 @@ def _picture(sample: LintSample, page: MailPage, image: Any) -> Iterator[LintFin
         yield sample.finding("T101", page.own_place(image), "img alt", "is missing", image.get("src", ""))
     elif _FILE.fullmatch(image.get("alt").strip()):
         yield sample.finding("T101", page.own_place(image), "img alt", "is the name of a file", image.get("alt"))
+    elif image.get("alt").strip().casefold() in word_lists().vague_alts:
+        yield sample.finding("T101", page.own_place(image), "img alt", "does not say what the picture shows", image.get("alt"))
 
 
 def _link(sample: LintSample, page: MailPage, link: Any) -> Iterator[LintFinding]:

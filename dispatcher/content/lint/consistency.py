@@ -6,25 +6,18 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from decimal import Decimal
 from functools import lru_cache
-
-from babel.dates import get_month_names
 
 from channels.base import Channel, Email
 from dispatcher.content.environment import environment
-from dispatcher.content.formats import LOCALES
 from dispatcher.content.links import links_in
+from dispatcher.content.lint.facts import comparable, facts, without_years
 from dispatcher.content.lint.findings import LintFinding
 from dispatcher.content.lint.samples import LintSample, rendered, with_all_values
 from dispatcher.content.static_checks import used_variables
 from dispatcher.content.template import Template
 from dispatcher.domain.recipient import Language
 
-_NUMBER = r"[0-9]+(?:[.,\u00a0\u202f ][0-9]{3})*(?:[.,][0-9]{1,2})?(?![0-9])"
-_AMOUNT = re.compile(
-    rf"(?:€|EUR|euro)[\s\u00a0]?({_NUMBER})|({_NUMBER})[\s\u00a0\u202f]?(?:€|EUR\b|euros?\b|Euro\b|%)", re.IGNORECASE
-)
 _LANGUAGE_IN_PATH = re.compile(r"(?<=[/._=-])(?:nl|fr|de|en)(?=[/._&?#-]|\Z)", re.IGNORECASE)
 
 
@@ -39,6 +32,7 @@ def consistency(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
         by_kind.setdefault((sample.request.channel, sample.mode), []).append(sample)
     for same in by_kind.values():
         yield from _languages(same)
+    yield from _channels(full)
     if full:
         yield from _variables(full[0])
 
@@ -50,13 +44,15 @@ def _parts_of_a_mail(sample: LintSample, mail: Email) -> Iterator[LintFinding]:
         return
     language = sample.request.language
     html, text = facts(page.visible_text(), language), facts(mail.text, language)
+    yearless = without_years((html, text))
+    html, text = comparable(html, yearless), comparable(text, yearless)
     for amount, shown in text.items():
         if amount not in html:
             place = sample.place_of("email.text", shown)
             yield sample.finding("T503", place, "email.txt", "shows an amount or a date that the HTML does not show", shown)
     for amount, shown in html.items():
         if amount not in text:
-            places = (page.own_place(each) for each, words in page.texts() if amount in facts(words, language))
+            places = (page.own_place(each) for each, words in page.texts() if shown in words)
             message = "shows an amount or a date that the text part does not show"
             yield sample.finding("T503", next(places, sample.place("email.html")), "email.html", message, shown)
     addresses = {
@@ -87,36 +83,30 @@ def _variables_of_parts(sample: LintSample) -> Iterator[LintFinding]:
             yield sample.finding("T506", place, f"{part}: {name}", f"is used in this part of the mail and not in the {other}")
 
 
-def facts(text: str, language: Language) -> Mapping[str, str]:
-    """The amounts and the days in a text, in one form for all languages, each as it is written there."""
-    pattern, months = _dates(language)
-    found = {f"{match[3]}-{months[match[2].lower()]}-{int(match[1])}": match[0] for match in pattern.finditer(text)}
-    return {**amounts(text), **found}
+def _channels(samples: list[LintSample]) -> Iterator[LintFinding]:
+    """Amounts and days that a short message shows and the mail, which says all, does not."""
+    mails = {(each.request.language, each.mode): each for each in samples if isinstance(each.content, Email)}
+    for sample in samples:
+        mail = mails.get((sample.request.language, sample.mode))
+        if mail is None or mail is sample:
+            continue
+        in_mail: dict[str, str] = {}
+        for _, text in mail.texts:
+            in_mail |= facts(text, mail.request.language)
+        for part, text in sample.texts:
+            said = facts(text, sample.request.language)
+            yearless = without_years((said, in_mail))
+            known = comparable(in_mail, yearless)
+            for key, shown in comparable(said, yearless).items():
+                if key not in known and _has_kind(key, known):
+                    yield sample.finding(
+                        "T510", sample.place_of(part, shown), part, "shows an amount or a date that the mail does not", shown
+                    )
 
 
-@lru_cache(maxsize=4)
-def _dates(language: Language) -> tuple[re.Pattern[str], Mapping[str, int]]:
-    """A pattern of days in words, such as "31 augustus 2026", and the numbers of the months."""
-    months = {name.lower(): number for number, name in get_month_names("wide", locale=LOCALES[language]).items()}
-    return re.compile(rf"\b([0-9]{{1,2}})\.?(?:er)?\s({'|'.join(months)})\s([0-9]{{4}})\b", re.IGNORECASE), months
-
-
-def amounts(text: str) -> Mapping[str, str]:
-    """The amounts of money and the percentages in a text, as plain numbers, each as it is written there."""
-    found: dict[str, str] = {}
-    for match in _AMOUNT.finditer(text):
-        number = match[1] or match[2]
-        found.setdefault(_plain(number) + ("%" if match[0].rstrip().endswith("%") else ""), match[0])
-    return found
-
-
-def _plain(number: str) -> str:
-    """A number as written in any of the four languages, in one form: "1.500,50" and "1,500.50" are "1500.5"."""
-    whole, mark, cents = number, "", ""
-    if found := re.search(r"([.,])([0-9]{1,2})\Z", number):
-        whole, mark, cents = number[: found.start()], ".", found[2]
-    digits = re.sub(r"[^0-9]", "", whole)
-    return f"{Decimal(f'{digits}{mark}{cents}').normalize():f}"
+def _has_kind(key: str, known: Mapping[str, str]) -> bool:
+    """Whether the mail shows one of this kind: a day, a percentage or an amount."""
+    return any((each[:4] == "day ", each[-1] == "%") == (key[:4] == "day ", key[-1] == "%") for each in known)
 
 
 def _languages(samples: list[LintSample]) -> Iterator[LintFinding]:
@@ -130,7 +120,7 @@ def _different(
     code: str, samples: list[LintSample], read: Callable[[LintSample], Mapping[str, tuple[str, str]]], message: str
 ) -> Iterator[LintFinding]:
     """What one language has and most others do not; what most have is reported where it is missing."""
-    found = {each.request.language: read(each) for each in samples}
+    found = _alike({each.request.language: read(each) for each in samples})
     counts = Counter(key for keys in found.values() for key in keys)
     for sample in samples:
         keys = found[sample.request.language]
@@ -144,6 +134,13 @@ def _different(
                 yield sample.finding(
                     code, sample.place(other[key][0]), other[key][0], "lacks what the other languages have", other[key][1]
                 )
+
+
+def _alike(found: dict[Language, Mapping[str, tuple[str, str]]]) -> dict[Language, Mapping[str, tuple[str, str]]]:
+    """The same with days in one form: without their years where a language leaves them out."""
+    yearless = without_years(dict.fromkeys(keys, "") for keys in found.values())
+    forms = {key: form for keys in found.values() for key in keys for form in comparable({key: ""}, yearless)}
+    return {language: {forms[key]: place for key, place in keys.items()} for language, keys in found.items()}
 
 
 def _written_amounts(sample: LintSample) -> Mapping[str, tuple[str, str]]:
@@ -206,29 +203,6 @@ def _names(sample: LintSample, part: str) -> frozenset[str]:
 @lru_cache(maxsize=512)  # a text is compared with each of the other languages
 def _used(source: str) -> frozenset[str]:
     return used_variables(environment({}), source)
-
-
-def buttons(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
-    """Buttons of a WhatsApp text that one language has and most do not, or lacks: a reply means the same in all languages."""
-    by_mode: dict[str, dict[str, LintSample]] = {}
-    for sample in with_all_values(samples):
-        if sample.request.channel is Channel.WHATSAPP:
-            by_mode.setdefault(sample.mode.value, {})[sample.request.language] = sample
-    for mode, by_language in by_mode.items():
-        keys = {language: _buttons(sample) for language, sample in by_language.items()}
-        common = Counter(keys.values()).most_common(1)[0][0]
-        for language, sample in by_language.items():
-            if keys[language] != common:
-                place = sample.sources.buttons_at(sample.request.language, mode)
-                shown = [", ".join(each) or "no button" for each in (keys[language], common)]
-                message = f"is other than in most languages: {shown[1]}"
-                yield sample.finding("T509", place, f"whatsapp.{mode}.buttons", message, shown[0])
-
-
-def _buttons(sample: LintSample) -> tuple[str, ...]:
-    """What each button does: the payload of its reply, or "url"."""
-    approved = sample.template.languages[sample.request.language].whatsapp.get(sample.mode)
-    return tuple(each.payload or "url" for each in approved.buttons) if approved else ()
 
 
 def _variables(sample: LintSample) -> Iterator[LintFinding]:

@@ -16,10 +16,13 @@ from dispatcher.content.lint.word_lists import word_lists
 GMAIL_BYTES_MAX = 102 * 1_024
 SUBJECT_DESKTOP, SUBJECT_PHONE = 70, 41  # characters that Gmail on a desktop and Mail on an iPhone show
 TEXT_PER_IMAGE_MIN = 400  # characters
-_PIXEL_MAX = 2
+_PIXEL_MAX = 4
 _CAPITALS_MIN = 12  # letters in a row of words; shorter ones are names
 _MARKS_MAX = 1
 
+_REPEATED = re.compile(r"!(?:\s?!)+|€€|\$\$")
+_CAPITALS = "A-ZÀ-ÖØ-Þ"
+_SHOUTED = re.compile(rf"(?<![\w.])(?:[{_CAPITALS}]{{2,}}(?![\w.])[\s,!:–-]*){{5,}}")  # five words; fewer are names
 _REPLY = re.compile(r"\s*(?:re|fwd?|aw|wg|tr|antw|rép)\s*:", re.IGNORECASE)
 
 
@@ -44,9 +47,12 @@ def _words(sample: LintSample, part: str, text: str) -> Iterator[LintFinding]:
         yield sample.finding(
             "T206", sample.place_of(part, found[0]), part, "is a phrase of advertising that filters know", found[0]
         )
-    for mark in ("!!", "€€", "$$"):
-        if mark in text:
-            yield sample.finding("T206", sample.place_of(part, mark), part, "repeats a sign, as spam does", mark)
+    for mark in _REPEATED.finditer(text):
+        yield sample.finding("T206", sample.place_of(part, mark[0]), part, "repeats a sign, as spam does", mark[0])
+        break
+    for shouted in _SHOUTED.finditer(text):
+        words = shouted[0].strip()
+        yield sample.finding("T206", sample.place_of(part, words), part, "is in capitals, as spam is", words)
     if part in ("email.subject", "push.title") and text.isupper() and sum(map(str.isalpha, text)) >= _CAPITALS_MIN:
         yield sample.finding("T206", sample.place(part), part, "is in capitals, as spam is", text)
 
@@ -65,16 +71,29 @@ def _subject(sample: LintSample, subject: str) -> Iterator[LintFinding]:
 def _page(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
     images = [each for each in page.elements() if each.tag == "img"]
     for image in images:
-        small = _pixels(image, page, "width") <= _PIXEL_MAX and _pixels(image, page, "height") <= _PIXEL_MAX
-        if small or all(hides(page.styles.of(image, variant)) for variant in page.styles.variants):
+        if _is_pixel(image, page) or all(hides(page.styles.of(image, variant)) for variant in page.styles.variants):
             yield sample.finding(
                 "T210", page.own_place(image), "img", "is an invisible picture, as used for tracking", image.get("src", "")
             )
+    for element in page.elements():
+        styles = page.styles.of(element)
+        loads = element.get("background") or any("url(" in styles.get(name, "") for name in ("background", "background-image"))
+        if loads and _is_pixel(element, page):
+            yield sample.finding("T210", page.own_place(element), element.tag, "loads an invisible picture, as used for tracking")
     text = page.visible_text()
     if images and not sample.data_set and len(text) < TEXT_PER_IMAGE_MIN * len(images):
         message = f"has fewer than {TEXT_PER_IMAGE_MIN} characters for each of its pictures ({len(images)})"
         yield sample.finding("T202", sample.place("email.html"), "text", message)
     yield from _preheader(sample, page)
+
+
+def _bare(text: str) -> str:
+    """A text without case and punctuation."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _is_pixel(element: Any, page: MailPage) -> bool:
+    return all(_pixels(element, page, side) <= _PIXEL_MAX for side in ("width", "height"))
 
 
 def _pixels(image: Any, page: MailPage, name: str) -> float:
@@ -94,5 +113,5 @@ def _preheader(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
         body = page.root.find("body")
         place = page.place(page.root if body is None else body)
         yield sample.finding("T207", place, "email.preheader", "is not at the beginning of the mail", preheader)
-    elif isinstance(sample.content, Email) and preheader.casefold() == sample.content.subject.casefold():
+    elif isinstance(sample.content, Email) and _bare(preheader) == _bare(sample.content.subject):
         yield sample.finding("T207", sample.place("email.preheader"), "email.preheader", "says the same as the subject", preheader)

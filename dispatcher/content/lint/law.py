@@ -19,7 +19,15 @@ from dispatcher.content.lint.mail_page import MailPage, full_text, one_line
 from dispatcher.content.lint.samples import LintSample
 from dispatcher.content.lint.word_lists import word_lists
 
-_RATE = re.compile(r"(?<![0-9.,])[0-9]{1,2}(?:[.,][0-9]+)?\s?%")  # not "100 % online"
+_RATE = re.compile(  # not "100 % online"
+    r"(?<![0-9.,])[0-9]{1,2}(?:[.,][0-9]+)?\s?(?:%|(?:procent|pour cent|Prozent|per ?cent)\b)", re.IGNORECASE
+)
+# A cost: an amount for each month.
+_COST = re.compile(
+    r"[0-9](?:\s?(?:€|EUR|euros?))?\s?(?:/|per|par|pro|im|in|a|each|chaque|elke)\s?(?:maand|mois|Monat|month|mnd)\b"
+    r"|[0-9](?:\s?(?:€|EUR|euros?))?\s(?:monatlich|maandelijks|monthly|mensuels?)\b",
+    re.IGNORECASE,
+)
 CREDIT = "consumer_credit"
 
 
@@ -97,12 +105,12 @@ def _body_pixels(page: MailPage, variant: str) -> float:
 
 
 def _example(sample: LintSample) -> Iterator[LintFinding]:
-    """A text that shows a rate and not the whole representative example."""
+    """A text that shows a rate or a cost and not the whole representative example."""
     for part, text in sample.texts:
         shown = one_line(text)
         if part == "email.text" and sample.sources.is_generated(sample.request.language, part):
             continue  # the HTML, from which it is made, has the finding
-        if not (rate := _RATE.search(shown)):
+        if not (rate := _RATE.search(shown) or _COST.search(shown)):
             continue
         names = word_lists().representative_example[sample.request.language]
         missing = [name for name, pattern in names.items() if not pattern.search(shown)]
@@ -110,13 +118,13 @@ def _example(sample: LintSample) -> Iterator[LintFinding]:
             place = (
                 sample.place_of(part, rate[0]) if part != "email.html" or not isinstance(sample.content, Email) else _place(sample)
             )
-            yield sample.finding("T407", place, "representative example", f"shows a rate and lacks: {', '.join(missing)}")
+            yield sample.finding("T407", place, "representative example", f"shows a rate or a cost and lacks: {', '.join(missing)}")
 
 
 def _place(sample: LintSample) -> tuple[str, int]:
     """The line of the first rate in the HTML."""
     page = sample.page
     for element, text in page.texts() if page else ():
-        if _RATE.search(text):
+        if _RATE.search(text) or _COST.search(text):
             return page.own_place(element) if page else sample.place("email.html")
     return sample.place("email.html")

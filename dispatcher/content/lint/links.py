@@ -18,6 +18,7 @@ from dispatcher.content.lint.samples import LintSample
 from dispatcher.content.lint.word_lists import word_lists
 
 _SHOWN_HOST = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,})(?:[/?#:]\S*)?", re.IGNORECASE)
+_MARKED_HOST = re.compile(r"(?:https?://|(?=www\.))((?:[a-z0-9-]+\.)+[a-z]{2,})", re.IGNORECASE)  # among words
 _NUMERIC_HOST = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}", re.IGNORECASE)  # as inet_aton reads it
 _FILE_NAME = re.compile(r".*\.(?:pdf|html?|txt|docx?|xlsx?)\Z", re.IGNORECASE)
 
@@ -89,7 +90,7 @@ def _anchor(sample: LintSample, page: MailPage, link: Any, names: set[str | None
         yield sample.finding("T303", page.own_place(link), "a href", "leads nowhere", address)
     elif address.startswith("#") and address[1:] not in names:
         yield sample.finding("T304", page.own_place(link), "a href", "no element of the mail has this id", address)
-    shown = _SHOWN_HOST.fullmatch(full_text(link))
+    shown = _SHOWN_HOST.fullmatch(full_text(link)) or _MARKED_HOST.search(full_text(link))
     host = host_of(address)
     if shown and host and not _FILE_NAME.match(shown[0]):
         text = shown[1].lower()

@@ -9,13 +9,15 @@ from dispatcher.content.catalog import FolderReport
 from dispatcher.content.declaration import IN_A_LINK
 from dispatcher.content.errors import TemplateError
 from dispatcher.content.lint.accessibility import accessibility
-from dispatcher.content.lint.consistency import buttons, consistency
+from dispatcher.content.lint.consistency import consistency
 from dispatcher.content.lint.deliverability import deliverability
 from dispatcher.content.lint.findings import LintFinding, lint_rules
 from dispatcher.content.lint.law import law
 from dispatcher.content.lint.links import links
 from dispatcher.content.lint.rendering import chosen_links, declared_categories, withheld
+from dispatcher.content.lint.reply_buttons import buttons
 from dispatcher.content.lint.samples import LintContext, read_samples
+from dispatcher.content.lint.unreached import unreached
 from dispatcher.content.lint.wording import wording
 from dispatcher.content.mail_html import LINK_SCHEME, MAIL_HTML
 from dispatcher.content.shipped import SHARED
@@ -47,6 +49,7 @@ def lint_template(template: Template, context: LintContext) -> list[LintFinding]
                 found += check(sample)
     found += consistency(samples)
     found += wording(samples)
+    found += unreached(samples)
     found += buttons(samples)
     found += chosen_links(samples)
     found += withheld(template, context)

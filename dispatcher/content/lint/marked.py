@@ -26,6 +26,7 @@ from dispatcher.domain.recipient import LANGUAGES, Language
 Place: TypeAlias = tuple[str, int]  # a file and a line
 _LINE, _OPEN, _CLOSE, _END = "\ue0f4\ue0f5\ue0f6\ue0f7"
 _MARK = re.compile(f"(?:({_LINE}|{_OPEN})([0-9]+){_END})|{_CLOSE}")
+_WHATSAPP = "whatsapp."
 _SHARED = "_shared/"
 
 
@@ -89,6 +90,8 @@ class MarkedSources:
     def place(self, language: Language, part: str) -> Place:
         """Where a part begins; the top of its file if it is missing."""
         source = self.parts[language].get(part)
+        if source is None and part.startswith(_WHATSAPP):
+            return self._toml_line(language, *part.split("."))
         name = f"{self.template.name}/{language}/{FILES.get(part, 'texts.toml')}"
         return (source.file, source.line) if source else (name, 1)
 
@@ -103,7 +106,27 @@ class MarkedSources:
         for number, line in enumerate(source.source.split("\n") if source else (), 1):
             if source and text in line:
                 return source.place(number)
-        return self.place(language, part)
+        return (
+            self._whatsapp_line(language, part, text)
+            if source is None and part.startswith(_WHATSAPP)
+            else self.place(language, part)
+        )
+
+    def _whatsapp_line(self, language: Language, part: str, text: str) -> Place:
+        """The line of the table of a WhatsApp text that holds a text: its `approved`, a value or a button."""
+        file, approved = self.place(language, part)
+        lines = self.template.source.get(file, "").split("\n")
+        first = last = min(approved, len(lines))
+        while first > 1 and not lines[first - 1].startswith("["):
+            first -= 1
+        while last < len(lines) and not lines[last].startswith("["):
+            last += 1
+        return file, next((number for number in range(first, last + 1) if text and text in lines[number - 1]), approved)
+
+    def _toml_line(self, language: Language, *path: str) -> Place:
+        file = f"{self.template.name}/{language}/texts.toml"
+        document = toml.read(file, self.template.source.get(file, ""))
+        return file, document.line(*path) if isinstance(document, toml.Document) else 1
 
     def declared_at(self, *path: str) -> Place:
         """Where a key stands in the declaration."""
@@ -113,9 +136,7 @@ class MarkedSources:
 
     def buttons_at(self, language: Language, mode: str) -> Place:
         """Where the buttons of a WhatsApp text stand, or its table where it has none."""
-        file = f"{self.template.name}/{language}/texts.toml"
-        document = toml.read(file, self.template.source.get(file, ""))
-        return file, document.line("whatsapp", mode, "buttons") if isinstance(document, toml.Document) else 1
+        return self._toml_line(language, "whatsapp", mode, "buttons")
 
     def origin(self, name: str, line: int) -> Place:
         """The file and line of a line of a compiled source."""

@@ -21,6 +21,7 @@ from dispatcher.content.template import Template
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
 
+_ADDED = "https://"
 PARTS: Mapping[Channel, str] = {Channel.PUSH: "push.body", Channel.EMAIL: "email.html", Channel.SMS: "sms.text"}
 
 
@@ -98,6 +99,8 @@ class LintSample:
             own = [each for each in marked.origin(position) if each[0].startswith(f"{self.template.name}/")]
             if own or marked.origin(position):
                 return (own or list(marked.origin(position)))[-1]
+        if text.startswith(_ADDED) and position < 0:  # to a host that the text names without it
+            return self.place_of(part, text.removeprefix(_ADDED))
         return self.sources.line_of(self.request.language, part, text)
 
     def declared_in_mail(self, declaration: str) -> Place | None:

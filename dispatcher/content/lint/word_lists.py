@@ -14,7 +14,7 @@ from dispatcher.domain.recipient import Language
 
 @dataclass(frozen=True, slots=True)
 class WordLists:
-    """`vague_links` are texts of links, of all languages; `shorteners` are hosts.
+    """`vague_links` are texts of links and `vague_alts` alt texts, of all languages; `shorteners` are hosts.
 
     `function_words` are those that only one language has. `invariable` are words that stay the same after any number. `unsubscribe`
     finds the words that say so.
@@ -23,6 +23,7 @@ class WordLists:
     pattern of its name and a number."""
 
     vague_links: frozenset[str]
+    vague_alts: frozenset[str]
     spam: Mapping[Language, re.Pattern[str]]
     shorteners: frozenset[str]
     representative_example: Mapping[Language, Mapping[str, re.Pattern[str]]]
@@ -37,6 +38,7 @@ def word_lists() -> WordLists:
     data = tomllib.loads(resources.files("dispatcher.content.lint").joinpath("words.toml").read_text(encoding="utf-8"))
     return WordLists(
         vague_links=frozenset(word.casefold() for words in data["vague_links"].values() for word in words),
+        vague_alts=frozenset(word.casefold() for word in data["vague_alts"]["words"]),
         spam={
             language: re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, (*words, *data['spam']['en'])))})(?!\w)", re.IGNORECASE)
             for language, words in data["spam"].items()

@@ -15,13 +15,17 @@ from dispatcher.content.source_files import SourceFile
 from dispatcher.domain.recipient import Language
 
 _CODE = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}|<style.*?</style>|<[^>]*>|https?://\S+", re.DOTALL | re.IGNORECASE)
+_CUT = "\x1f"
+_SENTENCE = re.compile(rf"{_CUT}|(?<=[.!?:–])\s+")
 _WORD = re.compile(r"[^\W\d_]+")
 _OTHER_MIN = 4  # words of another language, in a part that has at most a third as many of its own
+_SHORT_MIN = 2  # in a subject or a push text, which have few words
 _OTHER_SHARE = 3
 _COUNTED = (  # a number that a word of the text follows
     re.compile(r"\{\{-?\s*(\w+)\s*(?:\|\s*number\s*)?-?\}\}(?: |&nbsp;|\u00a0)([^\W\d_]{2,})"),
     re.compile(r"\(?\b(\w+)\s*(?:\|\s*number)?\s*\)?\s*~\s*[\"'] ([^\W\d_]{2,})"),
 )
+_ONE_FORM = re.compile(r"""\bplural\(\s*(["'])(?P<form>[^"']+)\1\s*,\s*(["'])(?P=form)\3""")
 _DIGIT_BESIDE = re.compile(r"\{\{-?\s*(\w+)[^{}]*\}\}[.,]?[0-9]|(?<![\w/])[0-9]+[.,]?\{\{-?\s*(\w+)")
 
 
@@ -36,30 +40,53 @@ def wording(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
         for part, source in sample.sources.parts[language].items():
             for finding in (*_language(sample, part, source), *_counted(sample, part, source), *_digits(sample, part, source)):
                 yield replace(finding, channels=(part.partition(".")[0],), modes=())
+        yield from _approved(sample)
+
+
+def _approved(sample: LintSample) -> Iterator[LintFinding]:
+    """A text that WhatsApp has to approve, in another language than its folder."""
+    language = sample.request.language
+    for mode, text in sample.template.languages[language].whatsapp.items():
+        part = f"whatsapp.{mode}.approved"
+        if other := _other_in(text.text, language, _OTHER_MIN):
+            finding = sample.finding("T508", sample.place(part), part, f"is in another language, {other}")
+            yield replace(finding, channels=("whatsapp",), modes=(mode.value,))
 
 
 def _language(sample: LintSample, part: str, source: SourceFile) -> Iterator[LintFinding]:
     language = sample.request.language
     if sample.sources.is_generated(language, part):
         return
-    text = _CODE.sub(lambda code: "\n" * code[0].count("\n"), source.source)
+    least = _OTHER_MIN if part in ("email.html", "email.text") else _SHORT_MIN
+    text = _CODE.sub(_separated, source.source)
     for number, line in enumerate(text.split("\n"), 1):
-        if other := _other_language(line, language):
+        if other := _other_in(line, language, least):
             message = f"is in another language, {other}"
-            yield sample.finding("T508", source.place(number), part, message, line.strip())
+            yield sample.finding("T508", source.place(number), part, message, line.replace(_CUT, " ").strip())
             return
-    if other := _other_language(text, language):
+    if other := _other_language(text.replace(_CUT, " "), language, least):
         yield sample.finding("T508", sample.place(part), part, f"is in another language, {other}")
 
 
+def _separated(code: re.Match[str]) -> str:
+    """In place of code: its line breaks, and a mark where a statement parts two texts."""
+    return "\n" * code[0].count("\n") + (_CUT if code[0].startswith("{%") else "")
+
+
+def _other_in(line: str, language: Language, least: int) -> str:
+    """The language of a line, or of one of its sentences or branches, if it is another; else ""."""
+    pieces = (line.replace(_CUT, " "), *_SENTENCE.split(line))
+    return next(filter(None, (_other_language(each, language, least) for each in pieces)), "")
+
+
 @lru_cache(maxsize=1_024)
-def _other_language(text: str, language: Language) -> str:
+def _other_language(text: str, language: Language, least: int = _OTHER_MIN) -> str:
     """The language in which a text clearly is, if it is another; else ""."""
     words = Counter(word for word in _WORD.findall(text.lower()))
     counts = {each: sum(words[word] for word in known) for each, known in word_lists().function_words.items()}
     own = counts.pop(language, 0)
     other = max(counts, key=lambda each: counts[each])
-    return other if counts[other] >= _OTHER_MIN and counts[other] > _OTHER_SHARE * own else ""
+    return other if counts[other] >= least and counts[other] > _OTHER_SHARE * own else ""
 
 
 def _digits(sample: LintSample, part: str, source: SourceFile) -> Iterator[LintFinding]:
@@ -76,6 +103,11 @@ def _counted(sample: LintSample, part: str, source: SourceFile) -> Iterator[Lint
     """Words after a number that stay the same when the number is 1."""
     lists = word_lists()
     for number, line in enumerate(source.source.split("\n"), 1):
+        for same in _ONE_FORM.finditer(line):
+            last = same["form"].split()[-1].casefold()
+            if last not in lists.invariable:
+                message = "has the same form for 1 and for many"
+                yield sample.finding("T605", source.place(number), f"{part}: plural", message, same["form"])
         for found in (each for pattern in _COUNTED for each in pattern.finditer(line)):
             variable, word = sample.template.variables.get(found[1]), found[2].casefold()
             if variable is None or variable.type != "number" or word in lists.invariable:

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.campaign import CampaignState, Spec
-from dispatcher.domain.person_names import is_same_name
+from dispatcher.domain.principal import is_same_principal
 from dispatcher.ledger.connection import Connection, fetch_all
 from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import KEY, same_chunk, same_job
@@ -230,7 +230,7 @@ def release(connection: Connection, campaign_id: str, by: str) -> bool:
             return False
         no, submitted_by = row
         edits = connection.execute("SELECT actor FROM campaign_edits WHERE campaign_no = %s AND is_material", (no,))
-        if any(is_same_name(by, each) for each in (submitted_by, *(actor for (actor,) in edits))):
+        if any(is_same_principal(by, each) for each in (submitted_by, *(actor for (actor,) in edits))):
             return False
         connection.execute("UPDATE campaigns SET state = 'scheduled', released_by = %s WHERE no = %s", (by, no))
         return True

@@ -7,7 +7,7 @@ before an opt-out does, or sees it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import UnknownRecipient, VersionConflict
+from dispatcher.domain.message import Mode
 from dispatcher.domain.preferences import SWITCHES, BadChoice, Change, ResolvedChanges, resolve_changes
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Choice
 from dispatcher.ledger.connection import Connection
@@ -34,6 +35,8 @@ from dispatcher.ledger.consent.hash_chain import (
 from dispatcher.ledger.consent.revoke_pending import OptOut
 from dispatcher.ledger.copy_text import copy_bytes, copy_text
 
+UNDATED = "(e.source = 'import' AND e.said_at = e.recorded_at)"  # of a consent event `e`: as `ConsentEvent.dated`, in SQL
+
 __all__ = [
     "ChainBreak",
     "ConsentEvent",
@@ -43,16 +46,31 @@ __all__ = [
     "RecordResult",
     "as_of",
 ]
-__all__ += ["choices_as_of", "choices_from", "history", "preferences", "record", "record_all", "verify"]
+__all__ += [
+    "ChoiceDetails",
+    "choice_from",
+    "choices_as_of",
+    "choices_from",
+    "details",
+    "history",
+    "preferences",
+    "record",
+    "record_all",
+    "verify",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class ConsentStatement:
-    """The choices of one person at one moment. `said_at` None: the moment is unknown, see `preferences.resolve_changes`."""
+    """The choices of one person at one moment. `said_at` None: the moment is unknown, see `preferences.resolve_changes`.
+
+    `contract_version` is the version of the contract that the choices of "tailored" in it accept.
+    """
 
     recipient_id: str
     changes: tuple[Change, ...]
     said_at: datetime | None = None
+    contract_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +151,7 @@ def record_all(
                     next(numbers), person.id, person.seq + place, change.subject,
                     person.choices.get(change.subject, {}).get("value"), change.value,
                     provenance.source, provenance.actor, provenance.wording, statement.said_at or now, now,
+                    statement.contract_version if change.value == Mode.TAILORED else "",
                 )
                 for place, change in enumerate(changes.accepted, start=1)
             )  # fmt: skip
@@ -153,7 +172,8 @@ def _lock(connection: Connection, ids: list[str]) -> list[_Person]:
 
 
 def _resolve(person: _Person, statement: ConsentStatement) -> ResolvedChanges:
-    return resolve_changes(choices_from(person.choices), statement.changes, statement.said_at, closed=person.erased)
+    current = choices_from(person.choices)
+    return resolve_changes(current, statement.changes, statement.said_at, person.erased, statement.contract_version)
 
 
 def event_numbers(connection: Connection, count: int) -> list[int]:
@@ -216,7 +236,7 @@ def _line(event: ConsentEvent, previous_hash: bytes, new_hash: bytes) -> str:
     return (
         f"{event.no}\t{copy_text(event.recipient_id)}\t{event.seq}\t"
         + "\t".join(map(copy_text, texts))
-        + f"\t{said}\t{recorded}\t{copy_bytes(previous_hash)}\t{copy_bytes(new_hash)}\n"
+        + f"\t{said}\t{recorded}\t{copy_text(event.contract_version)}\t{copy_bytes(previous_hash)}\t{copy_bytes(new_hash)}\n"
     )
 
 
@@ -241,10 +261,13 @@ def _opt_outs(events: Sequence[ConsentEvent], choices: Mapping[str, Mapping[str,
 
 def choices_from(stored: Mapping[str, Mapping[str, str]]) -> dict[str, Choice]:
     """The column `recipients.choices`, by subject."""
-    return {
-        subject: Choice(entry["value"], entry["event"], entry["source"], datetime.fromisoformat(entry["at"]))
-        for subject, entry in stored.items()
-    }
+    return {subject: choice_from(entry) for subject, entry in stored.items()}
+
+
+def choice_from(entry: Mapping[str, str]) -> Choice:
+    """One entry of the column `recipients.choices`."""
+    at = datetime.fromisoformat(entry["at"])
+    return Choice(entry["value"], entry["event"], entry["source"], at, entry.get("contract_version", ""))
 
 
 def preferences(connection: Connection, recipient_id: str) -> Preferences:
@@ -252,7 +275,29 @@ def preferences(connection: Connection, recipient_id: str) -> Preferences:
     row = connection.execute("SELECT version, choices FROM recipients WHERE id = %s", (recipient_id,)).fetchone()
     if row is None:
         raise UnknownRecipient(recipient_id)
-    return Preferences(recipient_id, row[0], choices_from(row[1]))
+    choices = choices_from(row[1])
+    known = details(connection, [choice.event for choice in choices.values()])
+    return Preferences(
+        recipient_id, row[0], {subject: replace(choice, dated=known[choice.event].dated) for subject, choice in choices.items()}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceDetails:
+    """What the event of a choice says besides: whether its day is known, and the version of the contract that it accepted."""
+
+    dated: bool
+    contract_version: str
+
+
+def details(connection: Connection, evidence: Collection[str]) -> dict[str, ChoiceDetails]:
+    """The details of consent events, by evidence. An event that is no longer there is undated: nothing may be claimed of it."""
+    numbers = [int(each.rpartition(":")[2]) for each in evidence]
+    rows = connection.execute(
+        f"SELECT no, NOT {UNDATED}, contract_version FROM consent_events e WHERE no = ANY(%s)", (numbers,)
+    ).fetchall()
+    known = {f"consent:{no}": ChoiceDetails(dated, contract_version) for no, dated, contract_version in rows}
+    return {each: known.get(each, ChoiceDetails(dated=False, contract_version="")) for each in evidence}
 
 
 def history(connection: Connection, recipient_id: str) -> list[ConsentEvent]:
@@ -268,14 +313,15 @@ def choices_as_of(connection: Connection, recipient_ids: Sequence[str], moment: 
     """`as_of` for many people at once, by person."""
     rows = connection.execute(
         """
-        SELECT DISTINCT ON (recipient_id, subject) recipient_id, subject, new_value, no, source, said_at FROM consent_events
+        SELECT DISTINCT ON (recipient_id, subject) recipient_id, subject, new_value, no, source, said_at, contract_version
+        FROM consent_events
         WHERE recipient_id = ANY(%s) AND recorded_at <= %s ORDER BY recipient_id, subject, seq DESC
         """,
         (list(recipient_ids), moment),
     )
     choices: dict[str, dict[str, Choice]] = {}
-    for recipient_id, subject, value, no, source, said_at in rows:
-        choices.setdefault(recipient_id, {})[subject] = Choice(value, f"consent:{no}", source, said_at)
+    for recipient_id, subject, value, no, *rest in rows:
+        choices.setdefault(recipient_id, {})[subject] = Choice(value, f"consent:{no}", *rest)
     return choices
 
 
@@ -284,5 +330,7 @@ def as_of(connection: Connection, recipient_id: str, moment: datetime) -> dict[s
     choices: dict[str, Choice] = {}
     for event in history(connection, recipient_id):
         if event.recorded_at <= moment:
-            choices[event.subject] = Choice(event.new_value, event.evidence, event.source, event.said_at)
+            choices[event.subject] = Choice(
+                event.new_value, event.evidence, event.source, event.said_at, event.contract_version, event.dated
+            )
     return choices

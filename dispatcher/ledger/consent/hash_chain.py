@@ -14,6 +14,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from dispatcher.domain.derived_keys import KeyRing, derive
+from dispatcher.domain.recipient import Source
 from dispatcher.ledger.connection import Connection
 
 START = bytes(32)  # the previous hash of the first event of every chain
@@ -22,7 +23,10 @@ PEOPLE_PER_STEP = 2_000
 
 @dataclass(frozen=True, slots=True)
 class ConsentEvent:
-    """One recorded choice. `said_at` is when the person made it, `recorded_at` when we recorded it."""
+    """One recorded choice. `said_at` is when the person made it, `recorded_at` when we recorded it.
+
+    `contract_version` is the version of the contract that a choice of "tailored" accepted, "" where it was not stated.
+    """
 
     no: int
     recipient_id: str
@@ -35,11 +39,17 @@ class ConsentEvent:
     wording: str
     said_at: datetime
     recorded_at: datetime
+    contract_version: str = ""
 
     @property
     def evidence(self) -> str:
         """How a decision names it as evidence."""
         return f"consent:{self.no}"
+
+    @property
+    def dated(self) -> bool:
+        """Whether the day of the choice is known. An import that names no time is recorded with its own."""
+        return self.source != Source.IMPORT or self.said_at != self.recorded_at
 
 
 COLUMNS = ", ".join(ConsentEvent.__slots__)
@@ -57,8 +67,11 @@ class ChainBreak:
 
 def event_hash(key: bytes, event: ConsentEvent, previous_hash: bytes) -> bytes:
     """The hash of an event under a secret key: over all its columns, and through `previous_hash` over all events before it."""
-    *row, said_at, recorded_at = columns(event)
-    written = to_json([*row, _in_utc(said_at), _in_utc(recorded_at)])  # the bytes of `json`, without blanks, in a fifth of the time
+    *row, said_at, recorded_at, contract_version = columns(event)
+    accepted = [contract_version] if contract_version else []  # without one, the bytes of events from before there were versions
+    written = to_json(
+        [*row, _in_utc(said_at), _in_utc(recorded_at), *accepted]
+    )  # the bytes of `json`, without blanks, in a fifth of the time
     return hmac.digest(derive(key, "consent"), previous_hash + written, "sha256")
 
 
@@ -78,7 +91,8 @@ def seal(key: bytes, recipient_id: str, seq: int, head: bytes | None) -> bytes:
 
 def choice_entry(event: ConsentEvent) -> dict[str, str]:
     """The entry of an event in `recipients.choices`, under its subject."""
-    return {"value": event.new_value, "event": event.evidence, "source": event.source, "at": _in_utc(event.said_at)}
+    entry = {"value": event.new_value, "event": event.evidence, "source": event.source, "at": _in_utc(event.said_at)}
+    return entry | {"contract_version": event.contract_version} if event.contract_version else entry
 
 
 def verify(connection: Connection, secret: KeyRing) -> list[ChainBreak]:

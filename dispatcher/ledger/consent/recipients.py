@@ -30,7 +30,8 @@ from dispatcher.ledger.pg_arrays import text_array
 class Recipient:
     """One person as in the bank's master data, checked and in normal form (see `intake.recipient.parse`).
 
-    `changes` are the choices in the same row, and `said_at` is when they were made; None where the file does not say.
+    `changes` are the choices in the same row, and `said_at` is when they were made; None where the file does not say. So does
+    `contract_version` name the version of the contract that the tailored ones accepted.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Recipient:
     profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
     said_at: datetime | None = None
+    contract_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,9 @@ def upsert(connection: Connection, secret: KeyRing, batch: Sequence[Recipient], 
         _write_first_events(connection, [first[recipient_id] for recipient_id in sorted(began)])
         events.refuse_forbidden(connection, began, now)
         done = erased | began
-        statements = [ConsentStatement(r.id, r.changes, r.said_at) for r in batch if r.changes and r.id not in done]
+        statements = [
+            ConsentStatement(r.id, r.changes, r.said_at, r.contract_version) for r in batch if r.changes and r.id not in done
+        ]
         recorded = events.record_all(connection, secret, statements, Provenance(Source.IMPORT, actor), now) if statements else {}
         connection.execute("TRUNCATE incoming")  # for a caller whose own transaction goes on
     changed = (written.keys() | {recipient_id for recipient_id, result in recorded.items() if result.events}) - new
@@ -165,7 +169,7 @@ def _first_events(
         return {}
     numbers = iter(events.event_numbers(connection, sum(len(changes) for _, changes in people)))
     writer = FirstEventsWriter(secret.newest, Source.IMPORT, actor, now)
-    return {r.id: writer.write(r.id, changes, r.said_at, numbers) for r, changes in people}
+    return {r.id: writer.write(r.id, changes, r.said_at, r.contract_version, numbers) for r, changes in people}
 
 
 def _write_first_events(connection: Connection, first: Sequence[FirstEvents]) -> None:
@@ -278,7 +282,8 @@ SELECT j.* FROM campaigns c CROSS JOIN LATERAL (
 
 _EXPORT = f"""
 SELECT jsonb_build_object(
-    'consent', (SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.seq), '[]') FROM consent_events e
+    'consent', (SELECT coalesce(jsonb_agg(to_jsonb(e) || jsonb_build_object('dated', NOT {events.UNDATED}) ORDER BY e.seq), '[]')
+                FROM consent_events e
                 WHERE e.recipient_id = %(id)s),
     'messages', (SELECT coalesce(jsonb_agg(to_jsonb(m) || jsonb_build_object(
                      'id', concat_ws('-', {key_of("m")}), 'campaign', c.id, 'trigger', t.key,
@@ -290,14 +295,19 @@ SELECT jsonb_build_object(
     'jobs', (SELECT coalesce(jsonb_agg(to_jsonb(j) ORDER BY j.period, j.chunk, j.row), '[]')
              FROM jobs j JOIN ({JOBS_OF_RECIPIENT}) mine USING (period, chunk, row)),
     'answers', (SELECT coalesce(jsonb_agg(to_jsonb(t) - 'address_key' - 'recipients' ORDER BY t.received_at, t.id), '[]')
-                FROM inbound_texts t WHERE t.recipients @> ARRAY[%(id)s::text])
+                FROM inbound_texts t WHERE t.recipients @> ARRAY[%(id)s::text]),
+    'looks_and_acts', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                           'at', a.at, 'who', a.principal_id, 'kind', a.kind, 'place', a.place, 'action', a.action,
+                           'outcome', a.outcome, 'object', a.object_type, 'id', a.object_id, 'reason', a.reason)
+                           ORDER BY a.no), '[]')
+                       FROM audit_log a WHERE a.recipient = %(id)s)
 )
 """
 
 
 def export(connection: Connection, recipient_id: str) -> dict[str, Any]:
     """All data about a person, ready for JSON: `show`, and consent events, messages with decisions and provider events, jobs with
-    their variables, and inbound messages. Raises `UnknownRecipient`.
+    their variables, inbound messages, and who looked at the person or acted. Raises `UnknownRecipient`.
     """
     with connection.transaction():
         shown = show(connection, recipient_id)

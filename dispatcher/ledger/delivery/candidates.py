@@ -14,6 +14,7 @@ from channels.base import Channel
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import Choice, CoolDown, Device, Facts, Person, SentMessage
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.consent.events import choice_from
 from dispatcher.ledger.delivery import cap_reservations, fallback_legs, households
 from dispatcher.ledger.delivery.cap_reservations import NO_LIMITS, SendLimits
 from dispatcher.ledger.delivery.chunks import Chunk
@@ -166,7 +167,7 @@ def _choices(stored: Mapping[str, Mapping[str, str]]) -> Mapping[str, dict[str, 
     by_subject: dict[str, dict[str, Choice]] = {"offer": {}, "channel": {}, "objection": {}}
     for subject, entry in stored.items():
         kind, _, name = subject.partition(":")
-        by_subject[kind][name] = Choice(entry["value"], entry["event"], entry["source"], datetime.fromisoformat(entry["at"]))
+        by_subject[kind][name] = choice_from(entry)
     return by_subject
 
 

@@ -15,7 +15,7 @@ from channels.base import Channel
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection, fetch_all, fetch_one
-from dispatcher.ledger.message_key import KEY, join_origin, key_of, message_id, same_chunk, same_job
+from dispatcher.ledger.message_key import ENTITY, KEY, SPEC, join_origin, key_of, message_id, same_chunk, same_job
 
 SCAN_ROWS_MAX = 20_000  # of messages, and of jobs, for one page
 
@@ -44,6 +44,8 @@ class ListedMessage:
     reason: str | None
     attempts: int
     updated_at: datetime | None
+    entity: str
+    template: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +126,11 @@ def _scanned(
         WITH scanned AS MATERIALIZED ({scan}), last AS (
             SELECT * FROM scanned ORDER BY {KEY} LIMIT 1
         )
-        SELECT s.*, c.id AS campaign_id, false AS is_end FROM (
+        SELECT s.*, c.id AS campaign_id, {ENTITY} AS entity, {SPEC}->>'template' AS template, false AS is_end FROM (
             SELECT * FROM scanned WHERE {_IS_WANTED} ORDER BY period DESC, chunk DESC, row DESC, leg DESC LIMIT %(fetch)s
         ) s {join_origin("s")}
         UNION ALL
-        SELECT last.*, NULL, true FROM last WHERE (SELECT count(*) FROM scanned) = %(scan)s
+        SELECT last.*, NULL, NULL, NULL, true FROM last WHERE (SELECT count(*) FROM scanned) = %(scan)s
     """
     rows = fetch_all(connection, statement, {**parameters, "fetch": limit + 1})
     end = next((message_id(row) for row in rows if row["is_end"]), None)
@@ -145,4 +147,6 @@ def _listed(row: Mapping[str, Any]) -> ListedMessage:
         row["reason"],
         row["attempts"],
         row["updated_at"],
+        row["entity"] or "",
+        row["template"] or "",
     )

@@ -61,6 +61,30 @@ def store(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """An inbound message in a person's history. `text` is None where it was clear, or is deleted."""
+
+    id: str
+    channel: Channel
+    meaning: str
+    may_be_opt_out: bool
+    text: str | None
+    received_at: datetime
+    closed_at: datetime | None
+    closed_by: str | None
+
+
+def of_recipient(connection: Connection, recipient_id: str, limit: int) -> list[ReceivedMessage]:
+    """The inbound messages of a person, newest first."""
+    rows = connection.execute(
+        "SELECT id, channel, meaning, may_be_opt_out, words, received_at, closed_at, closed_by FROM inbound_texts"
+        " WHERE recipients @> ARRAY[%s::text] ORDER BY received_at DESC, id LIMIT %s",
+        (recipient_id, limit),
+    )
+    return [ReceivedMessage(row[0], Channel(row[1]), *row[2:]) for row in rows]
+
+
 _SELECT = """
     SELECT id, channel, address_key, recipients, coalesce(words, ''), received_at,
            CASE channel WHEN 'whatsapp' THEN greatest(received_at, (

@@ -11,6 +11,7 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.campaigns.balance import balance
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import hash_chain
+from dispatcher.ledger.identity import audit_log
 from dispatcher.ledger.message_key import KEY
 
 
@@ -20,6 +21,7 @@ def verify(connection: Connection, secret: KeyRing, now: datetime, lease_seconds
         *_balances(connection),
         *_lost_claims(connection, now - timedelta(seconds=2 * lease_seconds)),
         *(_chain_fault(broken) for broken in hash_chain.verify(connection, secret)),
+        *audit_log.verify(connection, secret),
     ]
 
 

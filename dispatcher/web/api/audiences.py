@@ -29,6 +29,12 @@ log = structlog.get_logger()
 UploadId = Annotated[
     str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$", description="The id of the upload, as its campaign will name it.")
 ]
+NewUploadId = Annotated[
+    str,
+    Path(
+        description="The id of the upload, as its campaign will name it.", json_schema_extra={"pattern": f"^{audience_uploads.ID}$"}
+    ),
+]
 ContentEncoding = Annotated[
     str, Header(alias="Content-Encoding", pattern="^(gzip|identity)$", description="`gzip` for a packed body.")
 ]
@@ -55,13 +61,13 @@ router = APIRouter(prefix="/audiences", tags=["campaigns"], dependencies=[Depend
     responses={
         200: {"model": UploadBody, "description": "It was uploaded before"},
         202: {"model": UploadBody, "description": "More bytes are to come"},
-        **problem_responses(409, 415, 507),
+        **problem_responses(403, 409, 415, 422, 507),
     },
     openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys((*TYPES, "application/octet-stream"), _BINARY)}},
 )
 async def upload_audience(
     caller: CampaignsKey,
-    upload_id: UploadId,
+    upload_id: NewUploadId,
     request: Request,
     services: ServicesDependency,
     content_encoding: ContentEncoding = "identity",
@@ -75,6 +81,9 @@ async def upload_audience(
     others 409. The checksum in the answer is that of the bytes as they were sent. An upload belongs to the key that began it: to
     another key the answer is 403.
     """
+    if not audience_uploads.is_id(upload_id):
+        message = "should begin with a letter or digit, and have letters, digits and . _ : - only, at most 100"
+        raise BadInput(InputError("path", 0, "upload_id", message))
     suffix = suffix_of(upload_id, request.headers.get("content-type", ""))
     if suffix is None:
         detail = f"the Content-Type should be one of {', '.join(TYPES)}, or the id should end in .jsonl, .csv, .tsv or .xlsx"

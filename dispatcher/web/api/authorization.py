@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from dispatcher.web import auditing
 from dispatcher.web.api.query_parameters import known_query_parameters
 from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right
 from dispatcher.web.middleware import KEY_NEEDED
@@ -16,10 +18,15 @@ from dispatcher.web.middleware import KEY_NEEDED
 _bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key with the right that the call needs.")
 
 
-def needs(right: Right) -> Callable[..., Awaitable[ApiKey]]:
-    """A dependency that returns the caller's key: 401 without a valid key, 403 where the key lacks the right."""
+def needs(right: Right) -> Callable[..., AsyncIterator[ApiKey]]:
+    """A dependency that gives the caller's key: 401 without a valid key, 403 where the key lacks the right.
 
-    async def check(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> ApiKey:
+    The call is recorded in the audit log, and again where it is refused later.
+    """
+
+    async def check(
+        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    ) -> AsyncIterator[ApiKey]:
         keys: ApiKeyRing = request.app.state.keys
         caller = keys.find(credentials.credentials) if credentials else None
         if caller is None:
@@ -27,7 +34,12 @@ def needs(right: Right) -> Callable[..., Awaitable[ApiKey]]:
         if right not in caller.rights:
             raise HTTPException(HTTPStatus.FORBIDDEN, f"this key lacks the right {right.value!r}")
         await known_query_parameters(request)  # after the key: who has none learns nothing about a call
-        return caller
+        await run_in_threadpool(auditing.begin, request, caller.principal)
+        try:
+            yield caller
+        except Exception:
+            await run_in_threadpool(auditing.refused, request)
+            raise
 
     return check
 

@@ -7,19 +7,21 @@ from http import HTTPStatus
 from threading import Lock
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
-from dispatcher.campaigns import actions, dry_run, editing, overview, row_addition, scheduler, submission
+from dispatcher.campaigns import actions, audience_fetch, dry_run, editing, overview, row_addition, scheduler, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.overview import CampaignFilter
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.intake.campaign import CampaignForm, CampaignRequest, RowsForm, check_campaign, parse_request, parse_rows
 from dispatcher.intake.campaign_edit import CampaignEditForm, parse_edit
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
+from dispatcher.web import auditing
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.etags import etag, expected_version
 from dispatcher.web.api.openapi import body
@@ -50,16 +52,17 @@ router = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depend
 
 
 class DryRunParameters:
-    """The query parameters of a dry run."""
+    """The query parameters of a dry run, and the call itself."""
 
     def __init__(
         self,
+        call: Request,
         dry_run: Annotated[bool, Query(description="Decide and render every message; send and keep nothing.")] = False,
         as_of: Annotated[AwareDatetime | None, Query(description="With `dry_run`: decide as at this moment.")] = None,
     ) -> None:
         if as_of is not None and not dry_run:
             raise BadInput(InputError("query", 0, "as_of", "needs dry_run=true: a real campaign is sent now"))
-        self.dry_run, self.as_of = dry_run, as_of
+        self.dry_run, self.as_of, self.call = dry_run, as_of, call
 
 
 @router.post(
@@ -69,7 +72,7 @@ class DryRunParameters:
     responses={
         200: {"model": DryRunBody, "description": "The result of a dry run"},
         202: {"model": CampaignAccepted, "description": "Another call loads the same audience: ask again"},
-        **problem_responses(409, 422, 429),
+        **problem_responses(403, 409, 422, 429),
     },
     openapi_extra=body(CampaignForm, "Campaign"),
 )
@@ -81,8 +84,9 @@ def submit_campaign(
     parameters: Annotated[DryRunParameters, Depends()],
     response: Response,
 ) -> CampaignAccepted | JSONResponse:
-    """Accept a campaign with its whole audience: inline as rows such as `{"recipient": "c-1", "data": {…}}`, or uploaded before
-    to `/v1/audiences` and named as `{"upload": "ID"}`.
+    """Accept a campaign with its whole audience: inline as rows such as `{"recipient": "c-1", "data": {…}}`, uploaded before to
+    `/v1/audiences` and named as `{"upload": "ID"}`, or fetched now from `{"url": "https://…"}`, where the server allows that URL.
+    An upload of another key is refused: 403.
 
     The same id with the same content gets the same answer, and nothing is done again; with other content, 409. While another call
     is loading the same large audience the answer is 202 with `loading`: call again until it is 201. If that call was lost, one of
@@ -91,9 +95,11 @@ def submit_campaign(
     With `dry_run=true` every message is decided and rendered, nothing is sent or kept, and the answer is 200 with the counts.
     One dry run runs at a time; to a second one the answer is 429.
     """
-    request = parse_request(form, services.audiences, services.policy.files, uploads_only=True)
+    sources = audience_fetch.sources(services, caller.name, caller.name)
+    request = parse_request(form, sources, services.policy.files, uploads_only=True)
     if parameters.dry_run:
         return JSONResponse(_dry_run(services, request, parameters.as_of).model_dump())
+    auditing.note(parameters.call, AuditNote(AuditAction.SUBMIT, "campaign", request.id, entity=request.form.entity))
     seconds_max = UPLOAD_SECONDS if request.source else None
     result = submission.accept(services, request, by=caller.name, seconds_max=seconds_max)
     if result.status is SubmitStatus.CONFLICT:
@@ -128,6 +134,7 @@ def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | Non
         return DryRunBody(**dry_run_view(request.id, dry_run.dry_run(services, checked, as_of)))
     finally:
         DRY_RUN_LOCK.release()
+        audience_fetch.discard(services, request)
 
 
 @router.get("", response_model=CampaignList, responses=problem_responses(422))

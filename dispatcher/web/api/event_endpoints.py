@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import Field
 
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.events import event_endpoints
 from dispatcher.events.event_endpoints import EndpointChange, EndpointForm
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
+from dispatcher.web import auditing
 from dispatcher.web.api.authorization import actor, needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api.schemas.event_endpoints import EndpointAdded, EndpointBody, EndpointList, EndpointSecret, EndpointTest
@@ -48,9 +50,13 @@ def list_endpoints(services: ServicesDependency) -> dict[str, Any]:
     responses=problem_responses(422),
     openapi_extra=body(EndpointForm, "Endpoint"),
 )
-def add_endpoint(caller: WebhooksKey, form: JsonObject, services: ServicesDependency, response: Response) -> dict[str, Any]:
+def add_endpoint(
+    caller: WebhooksKey, request: Request, form: JsonObject, services: ServicesDependency, response: Response
+) -> dict[str, Any]:
     """Add an endpoint. The answer has the secret with which its receiver verifies each call."""
-    status = event_endpoints.add(services, event_endpoints.parse_form(form), actor(caller))
+    parsed = event_endpoints.parse_form(form)
+    auditing.note(request, AuditNote(AuditAction.ADD, "webhook", parsed.id))
+    status = event_endpoints.add(services, parsed, actor(caller))
     response.headers["Location"] = f"/v1/webhooks/{status.endpoint.id}"
     return {**endpoint_view(status), "secret": event_endpoints.secret(services, status.endpoint.id)}
 

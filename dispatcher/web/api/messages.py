@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from pydantic import AwareDatetime, StringConstraints
 
 from channels.base import Channel
@@ -15,11 +15,13 @@ from dispatcher.campaigns.trigger_cancellation import CancelResult
 from dispatcher.delivery import messages
 from dispatcher.delivery.explanation import explain_to_customer
 from dispatcher.delivery.messages import Message, MessageFilter
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.trigger import TriggerForm
 from dispatcher.runtime.services import Services
+from dispatcher.web import auditing
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api.schemas.messages import ExplanationBody, MessageAccepted, MessageBody, MessageList
@@ -100,9 +102,11 @@ def list_messages(
 
 
 @router.get("/{message_id}", response_model=MessageBody, responses=problem_responses(404))
-def show_message(message_id: MessageIdText, services: ServicesDependency) -> dict[str, Any]:
+def show_message(request: Request, message_id: MessageIdText, services: ServicesDependency) -> dict[str, Any]:
     """A message, the decision behind it, and the provider's delivery reports."""
-    return message_view(_message(services, message_id))
+    message = _message(services, message_id)
+    auditing.look(request, message)
+    return message_view(message)
 
 
 class TriggerKeyForm(StrictModel):
@@ -117,9 +121,11 @@ class TriggerKeyForm(StrictModel):
     responses=problem_responses(404, 409),
     openapi_extra=body(TriggerKeyForm, "TriggerKey"),
 )
-def cancel_message_by_key(form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
+def cancel_message_by_key(request: Request, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
     """Cancel a trigger by its key, as `POST /v1/messages/{message_id}/cancel` does by its message."""
-    return _cancelled(trigger_cancellation.cancel_by_key(services, validate(TriggerKeyForm, form, "job").key))
+    key = validate(TriggerKeyForm, form, "job").key
+    auditing.note(request, AuditNote(AuditAction.CANCEL, "trigger", key))
+    return _cancelled(trigger_cancellation.cancel_by_key(services, key))
 
 
 @router.post("/{message_id}/cancel", response_model=MessageBody, responses=problem_responses(404, 409))
@@ -139,9 +145,12 @@ def _cancelled(result: CancelResult | None) -> dict[str, Any]:
 
 
 @router.get("/{message_id}/explanation", response_model=ExplanationBody, responses=problem_responses(404, 422))
-def explain_message(message_id: MessageIdText, services: ServicesDependency, language: SentenceLanguage = "en") -> dict[str, Any]:
+def explain_message(
+    request: Request, message_id: MessageIdText, services: ServicesDependency, language: SentenceLanguage = "en"
+) -> dict[str, Any]:
     """Why a message was sent or not, in sentences for the customer, by the decision as it was taken."""
     message = _message(services, message_id)
+    auditing.look(request, message)
     return explanation_view(message, explain_to_customer(services, message, language))
 
 

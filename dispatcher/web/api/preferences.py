@@ -13,6 +13,7 @@ from dispatcher.domain.message import Mode, OfferType
 from dispatcher.domain.preferences import changes
 from dispatcher.domain.recipient import ChannelGroup
 from dispatcher.intake.errors import Moment, StrictModel, validate
+from dispatcher.intake.recipient import CONTRACT_VERSION
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.etags import etag, expected_version
 from dispatcher.web.api.openapi import body
@@ -42,6 +43,7 @@ class PreferencesForm(StrictModel):
     source: Literal["mobile", "touch", "live", "branch"]
     actor: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     wording: Annotated[str, StringConstraints(max_length=100)] = ""
+    contract_version: Annotated[str, Field(description=CONTRACT_VERSION)] = ""
     at: Moment | None = None
 
 
@@ -94,4 +96,5 @@ def preference_change(recipient_id: str, form: PreferencesForm, expected_version
         form.wording,
         said_at=form.at,
         expected_version=expected_version,
+        contract_version=form.contract_version,
     )

@@ -14,9 +14,10 @@ from pydantic import StringConstraints
 from dispatcher.consent import erasure, recipient_stream, recipients
 from dispatcher.consent.recipient_stream import LineResult, StreamLine
 from dispatcher.consent.recipients import PutStatus
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.recipient_import import ERASED, BadRecipient, RecipientForm, parse
-from dispatcher.web import ndjson
+from dispatcher.web import auditing, ndjson
 from dispatcher.web.api import line_uploads
 from dispatcher.web.api.authorization import actor, needs
 from dispatcher.web.api.line_uploads import UploadDependency
@@ -44,9 +45,11 @@ class RecipientSearchForm(StrictModel):
 
 
 @router.post("/search", response_model=RecipientIds, openapi_extra=body(RecipientSearchForm, "RecipientSearch"))
-def search_recipients(_: RecipientsKey, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
+def search_recipients(_: RecipientsKey, request: Request, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
     """The ids of all who have this address. A number counts for SMS and for WhatsApp."""
-    return {"ids": recipients.with_address(services, validate(RecipientSearchForm, form, "search").address)}
+    ids = recipients.with_address(services, validate(RecipientSearchForm, form, "search").address)
+    auditing.note(request, AuditNote(AuditAction.SEARCH, "recipients", detail={"found": ids[:100]}))
+    return {"ids": ids}
 
 
 @router.post(
@@ -73,15 +76,16 @@ async def put_recipients(
     return ndjson.answer(request, stream_line, put, begin.first_line, begin.headers)
 
 
-def stream_line(number: int, text: bytes | None) -> StreamLine:
+def stream_line(number: int, text: bytes) -> StreamLine:
     """A line of a stream as data, or with the reason why it is none."""
-    if text is None:
-        return StreamLine(number, {}, f"is longer than {ndjson.LINE_BYTES_MAX} bytes")
-    try:
-        return StreamLine(number, read_object(text))
-    except BadInput as error:
-        fault = error.faults[0]
-        return StreamLine(number, {}, f"{fault.field}: {fault.message}" if fault.field else fault.message)
+    problem = f"is longer than {ndjson.LINE_BYTES_MAX} bytes"
+    if len(text) <= ndjson.LINE_BYTES_MAX:
+        try:
+            return StreamLine(number, read_object(text))
+        except BadInput as error:
+            fault = error.faults[0]
+            problem = f"{fault.field}: {fault.message}" if fault.field else fault.message
+    return StreamLine(number, {}, problem, text.decode("utf-8", "surrogateescape"))
 
 
 @router.get("/{recipient_id}", response_model=RecipientBody, responses=problem_responses(404))
@@ -121,7 +125,8 @@ def put_recipient(
     if form.setdefault("id", recipient_id) != recipient_id:
         raise BadInput(InputError("recipient", 0, "id", "is not the one in the path"))
     try:
-        recipient = parse(form, services.clock(), services.policy.files.default_region)
+        rules = services.policy.files
+        recipient = parse(form, services.clock(), rules.default_region, rules.contract_versions)
     except BadRecipient as error:
         raise BadInput(InputError("recipient", 0, error.field, error.reason)) from None
     result = recipients.put(services, recipient, actor(caller))

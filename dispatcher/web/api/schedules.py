@@ -5,11 +5,14 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 
 from dispatcher.campaigns import schedules
 from dispatcher.campaigns.schedules import ScheduleAction
+from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.principal import is_same_principal
 from dispatcher.intake.schedule import ScheduleForm
+from dispatcher.web import auditing
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api.schemas.schedules import ScheduleBody, ScheduleList
@@ -38,13 +41,17 @@ def list_schedules(services: ServicesDependency) -> dict[str, Any]:
     responses=problem_responses(409, 422),
     openapi_extra=body(ScheduleForm, "Schedule"),
 )
-def add_schedule(caller: CampaignsKey, form: JsonObject, services: ServicesDependency, response: Response) -> dict[str, Any]:
+def add_schedule(
+    caller: CampaignsKey, request: Request, form: JsonObject, services: ServicesDependency, response: Response
+) -> dict[str, Any]:
     """Add a recurring campaign: a cron expression in a time zone, and a campaign whose audience describes an upload.
 
     Each run is a campaign of its own. The same definition again gets the same answer; another one under this id, 409. Where the
     policy wants it, the definition waits for approval by another key than the one that submitted it.
     """
-    status = schedules.add(services, schedules.parse(services, form), caller.name)
+    schedule = schedules.parse(services, form)
+    auditing.note(request, AuditNote(AuditAction.ADD, "schedule", schedule.form.id))
+    status = schedules.add(services, schedule, caller.name)
     response.headers["Location"] = f"/v1/schedules/{status.schedule.id}"
     return schedule_view(status)
 
@@ -63,6 +70,6 @@ def act_on_schedule(caller: CampaignsKey, schedule_id: ScheduleId, action: Actio
     Runs that fall into a pause do not take place. Campaigns that have started go on.
     """
     submitted_by = schedules.status(services, schedule_id).schedule.submitted_by
-    if action is not ScheduleAction.APPROVE and submitted_by.strip().casefold() != caller.name.strip().casefold():
+    if action is not ScheduleAction.APPROVE and not is_same_principal(submitted_by, caller.name):
         raise HTTPException(HTTPStatus.FORBIDDEN, f"it was submitted by {submitted_by}, who alone can do this")
     return schedule_view(schedules.act(services, schedule_id, action, caller.name))

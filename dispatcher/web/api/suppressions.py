@@ -109,7 +109,7 @@ def lift_suppression(
 
 def _options(
     list_format: Annotated[
-        str | None, Query(alias="format", description="The format of the list; default: by its columns.")
+        str | None, Query(alias="format", description="The format of the list; needed where its columns fit several.")
     ] = None,
     reason: ReasonWord = None,
     source: SourceWord = None,

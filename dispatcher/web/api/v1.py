@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from dispatcher.web.api import (
     audiences,
+    audit,
     campaigns,
     event_endpoints,
     events,
@@ -32,5 +33,6 @@ for resource in (
     templates,
     events,
     event_endpoints,
+    audit,
 ):
     router.include_router(resource.router)

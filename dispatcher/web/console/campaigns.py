@@ -11,25 +11,36 @@ from shutil import copyfileobj
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, HTTPException, Response, UploadFile
+from fastapi import APIRouter, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dispatcher.campaigns import actions, overview, row_addition, scheduler
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.row_addition import AddedRows, RowSource
+from dispatcher.domain.principal import Right, require
+from dispatcher.identity import audit
+from dispatcher.identity.audit import AuditFilter
 from dispatcher.intake.audience import read_audience
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
-from dispatcher.web.console.login import Operator, check_form_token
+from dispatcher.web import auditing
+from dispatcher.web.console.login import Operator, check_form_token, confirm_first
 from dispatcher.web.console.overview import refresh_seconds
 from dispatcher.web.console.session import ConsoleSession
-from dispatcher.web.dependencies import PublisherDependency, ServicesDependency, publish_or_defer
+from dispatcher.web.dependencies import ServicesDependency, TaskPublisher, publish_or_defer
 from dispatcher.web.pages.console import page
 from dispatcher.web.serializers.campaigns import messages_per_second
 
 router = APIRouter(prefix="/campaigns", default_response_class=HTMLResponse)
 
 ERRORS_SHOWN = 20
+ACTS_SHOWN = 20
+ACTION_RIGHTS = {
+    CampaignAction.RELEASE: Right.RELEASE,
+    CampaignAction.PAUSE: Right.PAUSE,
+    CampaignAction.RESUME: Right.PAUSE,
+    CampaignAction.CANCEL: Right.PAUSE,
+}
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")  # the form of campaign and recipient ids
 
 
@@ -42,6 +53,7 @@ def campaign_page(operator: Operator, campaign_id: str, services: ServicesDepend
 @router.post("/{campaign_id}/rows")
 def add_rows(
     operator: Operator,
+    request: Request,
     campaign_id: str,
     services: ServicesDependency,
     file: Annotated[UploadFile | None, File()] = None,
@@ -49,14 +61,17 @@ def add_rows(
 ) -> Response:
     """Add the rows of a file to a campaign that waits for its release, then show the campaign; or why no row was added."""
     check_form_token(operator, form_token)
+    _require(operator, services, _valid_id(campaign_id), Right.CAMPAIGNS)
     try:
-        result = _add(services, _valid_id(campaign_id), file, operator.key.name)
+        result = _add(services, _valid_id(campaign_id), file, operator.principal.id)
     except BadInput as error:
+        auditing.refused(request)
         messages = [str(fault) for fault in error.faults[:ERRORS_SHOWN]]
         return HTMLResponse(_page(operator, campaign_id, services, True, messages), HTTPStatus.UNPROCESSABLE_ENTITY)
     if result is None:
         raise _not_found()
     if result.refusal is not None:
+        auditing.refused(request)
         return HTMLResponse(_page(operator, campaign_id, services, True, [result.refusal]), HTTPStatus.CONFLICT)
     return RedirectResponse(f"/console/campaigns/{campaign_id}", HTTPStatus.SEE_OTHER)
 
@@ -80,6 +95,7 @@ def _page(operator: ConsoleSession, campaign_id: str, services: Services, still:
     found = overview.status(services, campaign_id)
     if found is None:
         raise _not_found()
+    require(operator.principal, Right.CONSOLE, found.campaign.spec.entity)
     return page(
         "campaign.html",
         operator=operator,
@@ -89,25 +105,41 @@ def _page(operator: ConsoleSession, campaign_id: str, services: Services, still:
         per_second=messages_per_second(found.campaign, found.balance, services.clock()),
         refresh_seconds=refresh_seconds(still, [found.campaign]),
         messages=messages,
+        acts=audit.page(services, AuditFilter(object_type="campaign", object_id=campaign_id), None, ACTS_SHOWN),
     )
 
 
 @router.post("/{campaign_id}/{action}")
 def act_on_campaign(
     operator: Operator,
+    request: Request,
     campaign_id: str,
     action: CampaignAction,
     services: ServicesDependency,
-    broker: PublisherDependency,
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
     """Release, pause, resume or cancel, then show the campaign in the state that it has."""
     check_form_token(operator, form_token)
-    result = actions.apply(services, _valid_id(campaign_id), action, operator.key.name)
+    _require(operator, services, _valid_id(campaign_id), ACTION_RIGHTS[action])
+    if action is CampaignAction.RELEASE:
+        confirm_first(services, operator, f"/console/campaigns/{campaign_id}")
+    result = actions.apply(services, campaign_id, action, operator.principal.id)
     if result is None:
         raise _not_found()
+    if result.refusal is not None:
+        auditing.refused(request)
+    broker: TaskPublisher = request.app.state.broker
     publish_or_defer(broker.publish, scheduler.due_chunks(services))
     return RedirectResponse(f"/console/campaigns/{result.campaign.id}", HTTPStatus.SEE_OTHER)
+
+
+def _require(operator: ConsoleSession, services: Services, campaign_id: str, right: Right) -> None:
+    """Check the right for the entity of a campaign."""
+    require(operator.principal, right)
+    campaign = overview.find(services, campaign_id)
+    if campaign is None:
+        raise _not_found()
+    require(operator.principal, right, campaign.spec.entity)
 
 
 def _valid_id(campaign_id: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Form, HTTPException, Response
+from fastapi import APIRouter, Form, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from dispatcher.domain.principal import Right, require
 from dispatcher.events import event_endpoints
-from dispatcher.web.api_keys import Right
 from dispatcher.web.console.login import Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -58,7 +58,7 @@ def act_on_endpoint(
     """Stop deliveries, start them, deliver the dead list again, or move past a delivery that is failing."""
     check_form_token(operator, form_token)
     _check_right(operator)
-    actor = f"console:{operator.key.name}"
+    actor = operator.principal.id
     if action == "replay":
         event_endpoints.replay_dead(services, endpoint_id, actor)
     elif action == "skip":
@@ -69,10 +69,9 @@ def act_on_endpoint(
 
 
 def _check_right(operator: Operator) -> None:
-    """403 for a key that may look at the console and not manage endpoints."""
-    if not _may_manage(operator):
-        raise HTTPException(HTTPStatus.FORBIDDEN, f"this key lacks the right {Right.WEBHOOKS.value!r}")
+    """403 for somebody who may look at the console and not manage endpoints."""
+    require(operator.principal, Right.WEBHOOKS)
 
 
 def _may_manage(operator: Operator) -> bool:
-    return Right.WEBHOOKS in operator.key.rights
+    return operator.principal.may(Right.WEBHOOKS)

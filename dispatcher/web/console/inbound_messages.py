@@ -5,16 +5,19 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Form, HTTPException, Response
+from fastapi import APIRouter, Depends, Form, HTTPException, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from dispatcher.domain.principal import Right
 from dispatcher.inbound import agent_reply, customer_replies
-from dispatcher.web.console.login import Operator, check_form_token
+from dispatcher.web.console.login import check_form_token, operator_with
+from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import PublisherDependency, ServicesDependency
 from dispatcher.web.pages.console import page
 
 router = APIRouter(prefix="/inbound-messages", default_response_class=HTMLResponse)
 
+Operator = Annotated[ConsoleSession, Depends(operator_with(Right.INBOUND))]
 PATH = "/console/inbound-messages"
 MESSAGES_SHOWN = 100
 
@@ -41,7 +44,7 @@ def close(
 ) -> Response:
     """Take a message off the list, as a STOP or as one that asks for nothing. One that is off the list already does not change."""
     check_form_token(operator, form_token)
-    customer_replies.close_unclear_message(services, broker.publish, message_id, f"console:{operator.key.name}", was == "stop")
+    customer_replies.close_unclear_message(services, broker.publish, message_id, operator.principal.id, was == "stop")
     return RedirectResponse(PATH, HTTPStatus.SEE_OTHER)
 
 
@@ -55,7 +58,7 @@ def answer(
 ) -> Response:
     """Answer a message and take it off the list. If the answer cannot be sent, say why and leave the message on the list."""
     check_form_token(operator, form_token)
-    objection = agent_reply.answer(services, message_id, text, f"console:{operator.key.name}")
+    objection = agent_reply.answer(services, message_id, text, operator.principal.id)
     if objection is not None:
         raise HTTPException(HTTPStatus.CONFLICT, objection)
     return RedirectResponse(PATH, HTTPStatus.SEE_OTHER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import quote
@@ -10,36 +11,63 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from dispatcher.maintenance import console_sessions
-from dispatcher.maintenance.console_sessions import WAIT_SECONDS_MAX
+from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.principal import Right, require
+from dispatcher.identity import sessions
+from dispatcher.identity.sessions import SESSION_SECONDS, WAIT_SECONDS_MAX, Credentials, TooManyFailures
+from dispatcher.runtime.services import Services
+from dispatcher.web import auditing
 from dispatcher.web.console import session
-from dispatcher.web.console.session import (
-    BROWSER_COOKIE,
-    BROWSER_SECONDS,
-    COOKIE,
-    SESSION_SECONDS,
-    ConsoleSession,
-    TooManyFailures,
-)
+from dispatcher.web.console.session import BROWSER_COOKIE, BROWSER_SECONDS, COOKIE, ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import STYLE, page
 
 router = APIRouter(default_response_class=HTMLResponse)
 FormToken = Annotated[str, Form()]
-UNKNOWN = "This key is unknown, or lacks the right console."
+UNKNOWN = "Name, password or code is wrong."
 TOO_MANY = "Too many attempts failed. Try again in a minute."
+PASSWORD_PAGE = "/console/password"  # noqa: S105  a path
 
 
 def _session(request: Request, services: ServicesDependency) -> ConsoleSession:
     """The session of the request; without one, redirect to the login page."""
-    found = session.resume(services, request.app.state.keys, request.cookies.get(COOKIE, ""))
+    found = session.resume(services, request.cookies.get(COOKIE, ""))
     if found is None:
         to = quote(request.url.path, safe="/") if request.method == "GET" else "/console"
         raise HTTPException(HTTPStatus.SEE_OTHER, "sign in first", {"Location": f"/console/login?to={to}"})
     return found
 
 
-Operator = Annotated[ConsoleSession, Depends(_session)]
+SessionDependency = Annotated[ConsoleSession, Depends(_session)]
+
+
+def _operator(found: SessionDependency, request: Request) -> Iterator[ConsoleSession]:
+    """A session that may see the console. Somebody with a password from another person has to change it first.
+
+    The call is recorded in the audit log, and again where it is refused later.
+    """
+    if found.signed_in.must_change:
+        raise HTTPException(HTTPStatus.SEE_OTHER, "change your password first", {"Location": PASSWORD_PAGE})
+    require(found.principal, Right.CONSOLE)
+    auditing.begin(request, found.principal)
+    try:
+        yield found
+    except Exception:
+        auditing.refused(request)
+        raise
+
+
+Operator = Annotated[ConsoleSession, Depends(_operator)]
+
+
+def operator_with(right: Right) -> Callable[[ConsoleSession], ConsoleSession]:
+    """A dependency that returns the session of somebody with this right; else 403."""
+
+    def check(found: Operator) -> ConsoleSession:
+        require(found.principal, right)
+        return found
+
+    return check
 
 
 def check_form_token(operator: ConsoleSession, form_token: str) -> None:
@@ -48,26 +76,67 @@ def check_form_token(operator: ConsoleSession, form_token: str) -> None:
         raise HTTPException(HTTPStatus.FORBIDDEN, "this form is not from a page of this session; go back, reload and try again")
 
 
+def confirm_first(services: Services, operator: ConsoleSession, to: str) -> None:
+    """For acts that cannot be undone: where the password was not given in the last minutes, redirect to the page that asks for it.
+
+    `to` is the page to go on from.
+    """
+    if not sessions.is_recent(services, operator.signed_in):
+        raise HTTPException(HTTPStatus.SEE_OTHER, "confirm who you are", {"Location": f"/console/confirm?to={quote(to, safe='/')}"})
+
+
+def address_of(request: Request) -> str:
+    """The client's address."""
+    return request.client.host if request.client else ""
+
+
 @router.get("/login")
-def login_page(to: str = "/console") -> str:
-    """Ask for a key."""
-    return page("login.html", to=_inside(to), wrong="")
+def login_page(services: ServicesDependency, to: str = "/console") -> str:
+    """Ask for name, password and code."""
+    return _login_page(services, to)
+
+
+def _login_page(services: Services, to: str, wrong: str = "", name: str = "") -> str:
+    return page("login.html", to=inside(to), wrong=wrong, login_name=name, has_provider=services.oidc is not None)
 
 
 @router.post("/login")
 def login(
-    request: Request, services: ServicesDependency, key: Annotated[str, Form()] = "", to: Annotated[str, Form()] = ""
+    request: Request,
+    services: ServicesDependency,
+    name: Annotated[str, Form()] = "",
+    password: Annotated[str, Form()] = "",
+    code: Annotated[str, Form()] = "",
+    to: Annotated[str, Form()] = "",
 ) -> Response:
-    """Start a session for a key that has the right `console`."""
-    address = request.client.host if request.client else ""
+    """Start a session."""
+    given = Credentials(name, password, code)
     try:
-        cookies = session.begin(services, request.app.state.keys, key.strip(), address, request.cookies.get(BROWSER_COOKIE, ""))
+        cookies = session.begin(services, given, address_of(request), request.cookies.get(BROWSER_COOKIE, ""))
     except TooManyFailures:
         headers = {"Retry-After": str(WAIT_SECONDS_MAX)}
-        return HTMLResponse(page("login.html", to=_inside(to), wrong=TOO_MANY), HTTPStatus.TOO_MANY_REQUESTS, headers)
+        return HTMLResponse(
+            _login_page(services, to, TOO_MANY, name),
+            HTTPStatus.TOO_MANY_REQUESTS,
+            headers,
+        )
     if cookies is None:
-        return HTMLResponse(page("login.html", to=_inside(to), wrong=UNKNOWN), HTTPStatus.FORBIDDEN)
-    answer = RedirectResponse(_inside(to), HTTPStatus.SEE_OTHER)
+        return HTMLResponse(
+            _login_page(services, to, UNKNOWN, name),
+            HTTPStatus.FORBIDDEN,
+        )
+    return signed_in(services, cookies, to)
+
+
+def signed_in(services: Services, cookies: tuple[str, str], to: str) -> Response:
+    """The redirect that sets the cookies of a new session."""
+    answer = RedirectResponse(inside(to), HTTPStatus.SEE_OTHER)
+    set_cookies(services, answer, cookies)
+    return answer
+
+
+def set_cookies(services: Services, answer: Response, cookies: tuple[str, str]) -> None:
+    """Set the cookies of a new session."""
     for name, value, seconds in zip((COOKIE, BROWSER_COOKIE), cookies, (SESSION_SECONDS, BROWSER_SECONDS), strict=True):
         answer.set_cookie(
             name,
@@ -78,20 +147,21 @@ def login(
             httponly=True,
             samesite="strict",
         )
-    return answer
 
 
 @router.post("/logout")
-def logout(operator: Operator, services: ServicesDependency, form_token: FormToken = "") -> Response:
+def logout(operator: SessionDependency, request: Request, services: ServicesDependency, form_token: FormToken = "") -> Response:
     """End the session, also for a copy of its cookie."""
     check_form_token(operator, form_token)
-    console_sessions.end(services, operator.id)
+    auditing.begin(request, operator.principal)
+    auditing.note(request, AuditNote(AuditAction.SIGN_OUT, "session"))
+    sessions.end(services, operator.signed_in.id)
     answer = RedirectResponse("/console/login", HTTPStatus.SEE_OTHER)
     answer.delete_cookie(COOKIE, path="/console")
     return answer
 
 
-def _inside(to: str) -> str:
+def inside(to: str) -> str:
     """Where to go after signing in: always a page of the console, whatever the link says."""
     return to if re.fullmatch(r"/console(/[A-Za-z0-9][A-Za-z0-9._:-]*)*", to) else "/console"
 

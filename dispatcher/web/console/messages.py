@@ -5,13 +5,14 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
 from dispatcher.delivery import messages
-from dispatcher.delivery.explanation import explain_to_customer
+from dispatcher.delivery.explanation import explain_to_customer, recorded_decision
 from dispatcher.domain.message_id import MessageId
-from dispatcher.policy import from_record
+from dispatcher.domain.principal import Right, require
+from dispatcher.web import auditing
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -23,17 +24,23 @@ LanguageChoice = Literal["en", "nl", "fr", "de"]
 
 @router.get("/{message_id}")
 def message_page(
-    operator: Operator, message_id: str, services: ServicesDependency, language: Annotated[LanguageChoice, Query()] = "en"
+    operator: Operator,
+    request: Request,
+    message_id: str,
+    services: ServicesDependency,
+    language: Annotated[LanguageChoice, Query()] = "en",
 ) -> str:
     """A message: its state, its decision, the explanation for the customer, the provider's reports."""
     message = messages.find(services, MessageId.parse(message_id))
     if message is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such message")
+    require(operator.principal, Right.PEOPLE, message.spec.entity)
+    auditing.look(request, message)
     return page(
         "message.html",
         operator=operator,
         message=message,
-        recorded=from_record(message.decision) if "is" in message.decision else None,  # no "is": no decision was needed
+        recorded=recorded_decision(services, message),
         explanation=explain_to_customer(services, message, language),
         language=language,
         languages=("en", "nl", "fr", "de"),

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 
-from fastapi import APIRouter
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 
+from dispatcher.domain.principal import Right, require
+from dispatcher.maintenance import alerting
 from dispatcher.maintenance.signs_of_life import BEAT
 from dispatcher.maintenance.standstills import SystemState, examine, is_silent, lanes
-from dispatcher.web.console.login import Operator
+from dispatcher.web.console.login import FormToken, Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
 
 router = APIRouter(prefix="/operations", default_response_class=HTMLResponse)
 
 REFRESH_SECONDS = 5
+ALERTS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,18 @@ def operations_page(operator: Operator, services: ServicesDependency, still: boo
         operator=operator,
         state=state,
         parts=list(_parts(state)),
+        alerts=alerting.newest(services, ALERTS_SHOWN) if state.counts is not None else [],
         refresh_seconds=None if still else REFRESH_SECONDS,
     )
+
+
+@router.post("/alerts/{number}")
+def acknowledge(operator: Operator, number: int, services: ServicesDependency, form_token: FormToken = "") -> Response:
+    """Take care of an open alert."""
+    check_form_token(operator, form_token)
+    require(operator.principal, Right.OPERATE)
+    alerting.acknowledge(services, number, operator.principal.id)
+    return RedirectResponse("/console/operations", HTTPStatus.SEE_OTHER)
 
 
 def _parts(state: SystemState) -> Iterator[PartRow]:

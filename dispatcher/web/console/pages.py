@@ -5,14 +5,26 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from dispatcher.web.console import (
+    account,
+    audit,
+    calendar,
+    campaign_edits,
     campaigns,
+    desk,
+    draft_audience,
+    draft_checks,
+    draft_options,
+    draft_submission,
     event_endpoints,
     inbound_messages,
     login,
     messages,
+    oidc,
     operations,
     overview,
+    people,
     refused_jobs,
+    schedules,
     search,
     templates,
     unresolved,
@@ -20,7 +32,9 @@ from dispatcher.web.console import (
 
 router = APIRouter(include_in_schema=False)
 for group in (
-    *(login, overview, search, campaigns, messages, inbound_messages, unresolved, refused_jobs, templates, event_endpoints),
-    operations,
+    *(login, oidc, account, overview, search),
+    *(draft_options, draft_audience, draft_checks, draft_submission, calendar, campaign_edits),  # before `campaigns`: new, edit
+    *(campaigns, messages, inbound_messages, unresolved, refused_jobs, schedules, templates),
+    *(event_endpoints, audit, operations, people, desk),
 ):
     router.include_router(group.router, prefix="/console")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dispatcher.campaigns import refused_jobs
+from dispatcher.domain.principal import Right, require
 from dispatcher.web.console.login import FormToken, Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -32,5 +33,6 @@ def refused_jobs_page(operator: Operator, services: ServicesDependency) -> str:
 def close(operator: Operator, number: int, services: ServicesDependency, form_token: FormToken = "") -> Response:
     """Take a refused job off the list."""
     check_form_token(operator, form_token)
-    refused_jobs.close(services, number, f"console:{operator.key.name}")
+    require(operator.principal, Right.OPERATE)
+    refused_jobs.close(services, number, operator.principal.id)
     return RedirectResponse("/console/refused-jobs", HTTPStatus.SEE_OTHER)

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dispatcher.campaigns import overview
 from dispatcher.delivery import messages
 from dispatcher.delivery.messages import Message
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.message_id import BadMessageId, MessageId
+from dispatcher.domain.principal import Right
 from dispatcher.runtime.services import Services
+from dispatcher.web import auditing
 from dispatcher.web.console.campaigns import ID_PATTERN
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
@@ -23,14 +26,18 @@ router = APIRouter(prefix="/search", default_response_class=HTMLResponse)
 
 
 @router.get("")
-def search(operator: Operator, services: ServicesDependency, q: str = "", campaign: str = "", recipient: str = "") -> Any:
+def search(
+    operator: Operator, request: Request, services: ServicesDependency, q: str = "", campaign: str = "", recipient: str = ""
+) -> Any:
     """Redirect to the only result, or show a list."""
     q, campaign, recipient = q.strip(), campaign.strip(), recipient.strip()
     if path := _path_of(services, q):
         return RedirectResponse(path, HTTPStatus.SEE_OTHER)
     found: Sequence[Message] = ()
-    if ID_PATTERN.fullmatch(campaign) and ID_PATTERN.fullmatch(recipient):
-        found = messages.of_campaign(services, campaign, recipient)
+    if operator.principal.may(Right.PEOPLE) and ID_PATTERN.fullmatch(campaign) and ID_PATTERN.fullmatch(recipient):
+        auditing.note(request, AuditNote(AuditAction.LOOK, "recipient", recipient, recipient=recipient))
+        candidates = messages.of_campaign(services, campaign, recipient)
+        found = [each for each in candidates if operator.principal.may(Right.PEOPLE, each.spec.entity)]
     if len(found) == 1:
         return RedirectResponse(f"/console/messages/{found[0].ref}", HTTPStatus.SEE_OTHER)
     return page("search.html", operator=operator, found=found, q=q, campaign=campaign, recipient=recipient)

@@ -18,12 +18,12 @@ from dispatcher.content import Template
 from dispatcher.content.edge_cases import case_of, edge_cases
 from dispatcher.content.message_views import WIDTHS, with_scheme
 from dispatcher.domain.message import Mode
+from dispatcher.domain.principal import Right, require
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.policy import Policy
 from dispatcher.runtime import template_lint
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_previews import MessagePreview, message_preview, selections
-from dispatcher.web.api_keys import Right
 from dispatcher.web.console.login import Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -118,7 +118,8 @@ def template_page(
         operator=operator,
         version=template_approval.template_version(services, template.name),
         approval_text=approval_text,
-        may_approve=Right.TEMPLATES in operator.key.rights,
+        may_approve=operator.principal.may(Right.TEMPLATES),
+        may_test=_may_test(operator),
         versions=template_history.history_of(services, template.name),
         findings=template_lint.lint_version(services.policy, template),
         blocks=set(template_lint.blocking(services.policy, template_lint.lint_version(services.policy, template))),
@@ -163,13 +164,18 @@ def send_test(
 ) -> Response:
     """Send the rendering that the page shows to a tester."""
     check_form_token(operator, form_token)
-    if Right.TEMPLATES not in operator.key.rights:
-        raise HTTPException(HTTPStatus.FORBIDDEN, "your API key does not have the right `templates`")
+    if not _may_test(operator):
+        require(operator.principal, Right.TEMPLATES)
     selected = _selected_values(selection, template)
     language = next(each for each in LANGUAGES if each == selected["language"])
-    request = TestRequest(template, Channel(selected["channel"]), language, Mode(selected["mode"]), operator.key.name)
+    request = TestRequest(template, Channel(selected["channel"]), language, Mode(selected["mode"]), operator.principal.id)
     tester_sends.send_test(services, tester_sends.tester_of(services, tester), request)
     return RedirectResponse(f"/console/templates/{template.name}?{urlencode(selected)}#tests", HTTPStatus.SEE_OTHER)
+
+
+def _may_test(operator: Operator) -> bool:
+    """Whoever writes or approves sends tests."""
+    return operator.principal.may(Right.TEMPLATES) or operator.principal.may(Right.CAMPAIGNS)
 
 
 @router.post("/{name}/{action}")
@@ -182,7 +188,6 @@ def set_template_approval(
 ) -> Response:
     """Approve the version that the page showed, or withdraw its approval."""
     check_form_token(operator, form.form_token)
-    if Right.TEMPLATES not in operator.key.rights:
-        raise HTTPException(HTTPStatus.FORBIDDEN, "your API key does not have the right `templates`")
-    template_approval.set_approval(services, template.name, action == "approve", operator.key.name, form.digest, form.comment)
+    require(operator.principal, Right.TEMPLATES)
+    template_approval.set_approval(services, template.name, action == "approve", operator.principal.id, form.digest, form.comment)
     return RedirectResponse(f"/console/templates/{template.name}", HTTPStatus.SEE_OTHER)

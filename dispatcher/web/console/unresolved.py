@@ -14,14 +14,17 @@ from channels.base import Channel
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.messages import UnresolvedFilter
 from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.principal import Right, require
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.web.console.login import Operator, check_form_token
+from dispatcher.web.console.login import check_form_token, operator_with
+from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
 
 router = APIRouter(prefix="/unresolved", default_response_class=HTMLResponse)
 
 MESSAGES_SHOWN = 200
+Operator = Annotated[ConsoleSession, Depends(operator_with(Right.PEOPLE))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,10 @@ def resolve_all(
 ) -> Response:
     """Resolve all that match by hand. An empty filter resolves nothing."""
     check_form_token(operator, form_token)
+    require(operator.principal, Right.OPERATE)
     wanted = fields.wanted
     if not wanted.is_empty:
-        reconciliation.resolve_all_by_hand(services, wanted, was == "accepted", f"console:{operator.key.name}")
+        reconciliation.resolve_all_by_hand(services, wanted, was == "accepted", operator.principal.id)
     return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)
 
 
@@ -99,5 +103,6 @@ def resolve(
 ) -> Response:
     """Resolve a message by hand. One that a provider event has resolved meanwhile does not change."""
     check_form_token(operator, form_token)
-    reconciliation.resolve_by_hand(services, MessageId.parse(message_id), was == "accepted", f"console:{operator.key.name}")
+    require(operator.principal, Right.OPERATE)
+    reconciliation.resolve_by_hand(services, MessageId.parse(message_id), was == "accepted", operator.principal.id)
     return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)

@@ -1,8 +1,9 @@
 """`/p/{token}`: the preference centre, "How do you want to receive commercial messages?".
 
 The token in the link is the credential and there is no cookie, so another site cannot send a request in the visitor's name. The
-form also has a sealed field, which names the message and the newest consent event that the page showed. A form of another person's
-page, or one that we did not make, is refused. If choices were made elsewhere since, the page is shown again without saving.
+form also has a sealed field, which names the message, the newest consent event and the version of the contract that the page
+showed. A form of another person's page, or one that we did not make, is refused. If choices were made elsewhere since, or another
+version of the contract that the person accepts is in force by now, the page is shown again without saving.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ from dispatcher.consent.preferences import ConsentEvent, PreferenceChange, Prefe
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import Mode
-from dispatcher.domain.preferences import DEFAULTS, OFFERS, SWITCHES, VALUES, Change
+from dispatcher.domain.preferences import DEFAULTS, OBJECTIONS, OFFERS, SWITCHES, VALUES, Change
 from dispatcher.domain.recipient import Choice, Language, Source
+from dispatcher.policy.data import ContractRules
 from dispatcher.runtime.services import Services
 from dispatcher.web.pages.customer import text_version
 from dispatcher.web.public.link_route import LinkRoute, PageError, Submitted, SubmittedForm, language_of, owner_of_link, show
 
 DAYS = 90  # how long a link works after its message: long enough to come back to a mail, short enough for a lost mailbox
 FORM = "preferences form"  # the purpose of the sealed field
-OBJECTION = "objection:marketing"
 HISTORY_MAX = 100
+RENEW = "renew"  # the box that accepts the present version of the contract for choices that are tailored already
 
 _EVENT_NO = struct.Struct(">Q")
 
@@ -44,7 +46,12 @@ class SaveResult:
     made: tuple[ConsentEvent, ...] = ()
     switched_on: tuple[ConsentEvent, ...] = ()
     acknowledged: bool = False
-    conflict: bool = False
+    problem: str = ""  # why nothing was saved, as the name of a text: "conflict" | "contract_changed"
+
+    @property
+    def accepted_version(self) -> str:
+        """The version of the contract that the person accepted just now; "" where there was nothing to accept."""
+        return next((event.contract_version for event in self.made if event.contract_version), "")
 
 
 @router.api_route("/p/{token:path}", methods=["GET", "HEAD"])
@@ -59,19 +66,23 @@ def save(request: Request, token: str, form: Submitted) -> Response:
     """Record what the person changed on the page, then show the page with the present choices."""
     services: Services = request.app.state.services
     owner = _admitted(request, token)
-    shown = _event_shown(services.secret, owner, form)
+    shown, contract_version = _shown(services.secret, owner, form)
     present = preferences.show(services, owner.recipient_id)
     if newest_event(present.choices) != shown:
-        return _page(request, owner, SaveResult(conflict=True))
-    changes = requested_changes(form, present.choices, owner.language)
+        return _page(request, owner, SaveResult(problem="conflict"))
+    asked = OBJECTIONS if contract_version else OBJECTIONS[:1]  # a page of the program's version before has no box for profiling
+    changes = requested_changes(form, present.choices, owner.language, asked)
+    if any(change.value == Mode.TAILORED for change in changes) and contract_version != services.policy.contract.version:
+        return _page(request, owner, SaveResult(problem="contract_changed"))
     try:
         recorded = _record(request, owner, changes, present)
     except VersionConflict:
-        return _page(request, owner, SaveResult(conflict=True))
+        return _page(request, owner, SaveResult(problem="conflict"))
     return _page(request, owner, _outcome(recorded, changes))
 
 
 def _record(request: Request, owner: LinkOwner, changes: Sequence[Change], present: Preferences) -> RecordResult:
+    services: Services = request.app.state.services
     publish: Callable[..., None] = request.app.state.broker.publish
     change = PreferenceChange(
         owner.recipient_id,
@@ -81,8 +92,9 @@ def _record(request: Request, owner: LinkOwner, changes: Sequence[Change], prese
         text_version(language_of(request, owner), "preferences"),
         expected_version=present.version,
         entity=owner.entity,
+        contract_version=services.policy.contract.version,
     )
-    return preferences.record(request.app.state.services.current(), publish, change)
+    return preferences.record(services.current(), publish, change)
 
 
 def _outcome(recorded: RecordResult, changes: Sequence[Change]) -> SaveResult:
@@ -112,41 +124,50 @@ def newest_event(choices: Mapping[str, Choice]) -> int:
     return max((int(choice.event.rpartition(":")[2]) for choice in choices.values()), default=0)
 
 
-def _sealed(secret: KeyRing, owner: LinkOwner, choices: Mapping[str, Choice]) -> str:
-    return seal(secret, FORM, _EVENT_NO.pack(newest_event(choices)) + str(owner.ref).encode())
+def _sealed(secret: KeyRing, owner: LinkOwner, choices: Mapping[str, Choice], contract_version: str) -> str:
+    page = _EVENT_NO.pack(newest_event(choices)) + f"{owner.ref} {contract_version}".encode()
+    return seal(secret, FORM, page)
 
 
-def _event_shown(secret: KeyRing, owner: LinkOwner, form: SubmittedForm) -> int:
-    """The newest event on the page that the person saw. Raises `PageError` for a form that we did not make, or of another page."""
+def _shown(secret: KeyRing, owner: LinkOwner, form: SubmittedForm) -> tuple[int, str]:
+    """The newest event and the contract's version on the page that the person saw; no version on a page of the program's version
+    before. Raises `PageError` for a form that we did not make, or of another page.
+    """
     try:
         opened = unseal(secret, FORM, form.one("page"))
     except BadToken:
         raise PageError("unreadable", 400, owner.language) from None
-    if opened[_EVENT_NO.size :] != str(owner.ref).encode():
+    ref, _, contract_version = opened[_EVENT_NO.size :].decode().partition(" ")
+    if ref != str(owner.ref):
         raise PageError("unreadable", 400, owner.language)
-    shown: int = _EVENT_NO.unpack(opened[: _EVENT_NO.size])[0]
-    return shown
+    return _EVENT_NO.unpack(opened[: _EVENT_NO.size])[0], contract_version
 
 
 # -- the changes -------------------------------------------------------------------------------------------------------
 
 
-def requested_changes(form: SubmittedForm, choices: Mapping[str, Choice], language: Language | None = None) -> tuple[Change, ...]:
+def requested_changes(
+    form: SubmittedForm,
+    choices: Mapping[str, Choice],
+    language: Language | None = None,
+    objections: Sequence[str] = OBJECTIONS,
+) -> tuple[Change, ...]:
     """The changes between what the page showed and the form. Raises `PageError` for values that the page does not offer.
 
     A box that did not change is no choice, so that tailored, newly chosen, switches its channel on. A cleared box means off, and so
     does "leave off" next to it, which takes precedence.
     """
     now = {subject: choice.value for subject, choice in choices.items()}
-    return tuple(_changed(form, now, language))
+    return (*_changed(form, now, language), *_objected(form, now, language, objections))
 
 
 def _changed(form: SubmittedForm, now: Mapping[str, str], language: Language | None) -> Iterator[Change]:
+    renews = _ticked(form, RENEW, language) == "on"
     for subject in OFFERS:
         value = form.one(subject)
         if value and value not in VALUES[subject]:
             raise PageError("unreadable", 400, language)
-        if value and value != now.get(subject):
+        if value and (value != now.get(subject) or (renews and value == Mode.TAILORED)):
             yield Change(subject, value)
     keep_off = form.all("keep-off")
     for subject in SWITCHES:
@@ -155,9 +176,15 @@ def _changed(form: SubmittedForm, now: Mapping[str, str], language: Language | N
             yield Change(subject, value)
         elif value == "off" and subject in keep_off:
             yield Change(subject, "off")
-    objects = _ticked(form, OBJECTION, language)
-    if objects != now.get(OBJECTION, DEFAULTS[OBJECTION]):
-        yield Change(OBJECTION, objects)
+
+
+def _objected(
+    form: SubmittedForm, now: Mapping[str, str], language: Language | None, objections: Sequence[str]
+) -> Iterator[Change]:
+    for subject in objections:
+        objects = _ticked(form, subject, language)
+        if objects != now.get(subject, DEFAULTS[subject]):
+            yield Change(subject, objects)
 
 
 def _ticked(form: SubmittedForm, subject: str, language: Language | None) -> str:
@@ -165,6 +192,19 @@ def _ticked(form: SubmittedForm, subject: str, language: Language | None) -> str
     if value not in ("", "on"):
         raise PageError("unreadable", 400, language)
     return value or "off"
+
+
+def accepted_versions(choices: Mapping[str, Choice]) -> frozenset[str]:
+    """The versions of the contract that the tailored choices in force accepted; "" for one that was not stated."""
+    return frozenset(choice.contract_version for subject, choice in choices.items() if choice.value == Mode.TAILORED)
+
+
+def renewal(rules: ContractRules, accepted: frozenset[str]) -> str:
+    """What the page says of acceptances of other versions: "kept", "required", or "" where there is nothing to say."""
+    others = accepted - {rules.version}
+    if rules.renewal == "required":
+        return "required" if others else ""
+    return "kept" if others - {""} else ""
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -176,17 +216,23 @@ def _page(request: Request, owner: LinkOwner, outcome: SaveResult | None) -> Res
     found = preferences.show_with_history(services, owner.recipient_id)
     choices = found.preferences.choices
     entity = services.policy.entities.get(owner.entity)
+    version = services.policy.contract.version
+    accepted = accepted_versions(choices)
+    texts = [services.contracts.find(each, owner.entity, language) for each in (version, *sorted(accepted - {version, ""}))]
     return show(
         "preferences",
         language,
-        409 if outcome and outcome.conflict else 200,
+        409 if outcome and outcome.problem else 200,
+        contracts=[text for text in texts if text is not None],
+        renewal=renewal(services.policy.contract, accepted),
+        privacy=entity.privacy.get(language, "") if entity else "",
         entity=entity.names[language] if entity else "",
         now={subject: choice.value for subject, choice in choices.items()},
         offers=OFFERS,
         modes=[mode.value for mode in Mode],
         switches=SWITCHES,
-        objection=OBJECTION,
-        sealed=_sealed(services.secret, owner, choices),
+        objections=OBJECTIONS,
+        sealed=_sealed(services.secret, owner, choices, version),
         history=found.events[: -HISTORY_MAX - 1 : -1],
         outcome=outcome,
         zone=services.policy.default_zone,

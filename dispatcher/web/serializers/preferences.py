@@ -21,7 +21,14 @@ def preferences_view(preferences: Preferences) -> dict[str, Any]:
         "object_marketing": values.get("objection:marketing") == "on",
         "object_profiling": values.get("objection:profiling") == "on",
         "choices": {
-            subject: {"value": choice.value, "event": choice.event, "source": choice.source, "at": moment(choice.at)}
+            subject: {
+                "value": choice.value,
+                "event": choice.event,
+                "source": choice.source,
+                "at": moment(choice.at),
+                "dated": choice.dated,
+                "contract_version": choice.contract_version or None,
+            }
             for subject, choice in sorted(preferences.choices.items())
         },
     }

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0034"
-down_revision = "0028"
+down_revision = "0033"
 
 SCHEMA = """
 CREATE TABLE standing_alerts (

@@ -11,12 +11,18 @@ from dispatcher.domain.recipient import ChannelGroup
 
 
 class ChoiceBody(BaseModel):
-    """A choice and its proof: the consent event that set it."""
+    """A choice and its proof: the consent event that set it.
+
+    `dated` is false where an import did not say when the choice was made: `at` is then the time of the import.
+    `contract_version` is the version of the contract that a tailored choice accepted; null where nobody stated it.
+    """
 
     value: str
     event: str
     source: str
     at: AwareDatetime
+    dated: bool
+    contract_version: str | None
 
 
 class PreferencesBody(BaseModel):

@@ -38,11 +38,13 @@ class SuppressionFault(BaseModel):
 
 
 class SuppressionImportBody(BaseModel):
-    """What an import did, or would do. Rows are `taken`, `ignored` or `rejected`; addresses are `suppressed` now, were
-    `suppressed_before`, or were `lifted_later` than the date in the list.
+    """What an import did, or would do. Rows are `taken`, `ignored` or `rejected`, and `reasons` counts those taken; addresses are
+    `suppressed` now, were `suppressed_before`, or were `lifted_later` than the date in the list.
     """
 
     dry_run: bool
+    format: str
+    reasons: dict[str, int]
     taken: int
     ignored: int
     rejected: int

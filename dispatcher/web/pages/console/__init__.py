@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from dispatcher.campaigns.overview import Balance
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
+from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.web.console import labels
+from dispatcher.web.console.menu import menu
+from dispatcher.web.pages.customer import calendar_day, day, fill
 
 FOLDER = Path(__file__).parent
 PREVIEWS = FOLDER.parent / "previews"
 STYLE = "\n".join(path.read_text(encoding="utf-8") for path in (FOLDER / "style.css", PREVIEWS / "previews.css"))
+
+# The desk's words, by the employee's language.
+DESK_TEXTS: Mapping[Language, Mapping[str, Any]] = {
+    language: tomllib.loads((FOLDER / f"desk.{language}.toml").read_text(encoding="utf-8")) for language in LANGUAGES
+}
 
 # The order of a bar's parts and of the rows of its table: successful states, then those in progress, then those never sent.
 ORDER = (
@@ -74,9 +84,12 @@ def age(seconds: float) -> str:
 _environment = Environment(
     loader=FileSystemLoader([FOLDER, PREVIEWS]), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_environment.filters.update(number=number, age=age, quantity=quantity, when=when, pieces=pieces)
+_environment.filters.update(
+    number=number, age=age, quantity=quantity, when=when, pieces=pieces, fill=fill, day=day, calendar_day=calendar_day
+)
 _environment.globals.update(
     percent=percent, order=ORDER, states=labels.STATES, reason_words=labels.reason, campaign_states=labels.CAMPAIGN_STATES
 )
+_environment.globals["menu"] = menu
 _environment.globals["standstill_titles"] = labels.STANDSTILLS
 _environment.globals["CampaignState"] = CampaignState

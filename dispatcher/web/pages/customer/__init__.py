@@ -6,14 +6,14 @@ import hashlib
 import tomllib
 from base64 import b64encode
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from importlib.resources import files
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_date
 from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from dispatcher.domain.recipient import LANGUAGES, Language
 
@@ -51,13 +51,25 @@ def text_version(language: Language, where: str) -> str:
     return f"{where} {TEXTS[language]['version']} {language}"
 
 
-def _fill(text: str, **values: object) -> str:
+def fill(text: str, **values: object) -> str:
+    """A text with its placeholders filled."""
     return text.format_map(values)
 
 
-def _day(moment: datetime, language: Language, zone: str) -> str:
+def _around(text: str, **values: object) -> Markup:
+    """As `fill`, around values that may be HTML of the template."""
+    return escape(text).format_map(values)
+
+
+def day(moment: datetime, language: Language, zone: str) -> str:
+    """The day of a moment in a zone, in words."""
+    return calendar_day(moment.astimezone(ZoneInfo(zone)).date(), language)
+
+
+def calendar_day(value: date, language: Language) -> str:
+    """A day in words."""
     locale = "en_GB" if language == "en" else language  # the day comes first
-    return format_date(moment.astimezone(ZoneInfo(zone)).date(), "long", locale=locale)
+    return format_date(value, "long", locale=locale)
 
 
 def _environment() -> Environment:
@@ -65,7 +77,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, auto_reload=False
     )
-    environment.filters.update(fill=_fill, day=_day)
+    environment.filters.update(fill=fill, around=_around, day=day, calendar_day=calendar_day)
     environment.globals["style"] = Markup(_STYLE)  # noqa: S704  our own file, whose hash the header allows
     return environment
 

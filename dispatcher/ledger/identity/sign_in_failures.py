@@ -1,9 +1,8 @@
-"""Console sessions, and failed sign-ins, which all web processes count together."""
+"""Failed sign-ins, which all processes count together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import psycopg
@@ -13,37 +12,6 @@ from dispatcher.ledger.connection import Connection
 FREE_FAILURES = 5  # a person mistypes
 WAIT_SECONDS_MAX = 60  # between two attempts, however many failed
 REMEMBERED = timedelta(minutes=15)  # after this time without a failure the count begins again
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRow:
-    """A session. Only hashes of its id and of its key are stored."""
-
-    id_hash: bytes
-    key_hash: bytes
-    actor: str
-    ends_at: datetime
-
-
-def start(connection: Connection, session: SessionRow, now: datetime) -> None:
-    """Store a session, and delete those that have ended."""
-    with connection.transaction():
-        connection.execute("DELETE FROM console_sessions WHERE ends_at <= %s", (now,))
-        connection.execute(
-            "INSERT INTO console_sessions (id_hash, key_hash, actor, started_at, ends_at) VALUES (%s, %s, %s, %s, %s)",
-            (session.id_hash, session.key_hash, session.actor, now, session.ends_at),
-        )
-
-
-def key_hash_of(connection: Connection, id_hash: bytes, now: datetime) -> bytes | None:
-    """The hash of the key that started this session; None where it has ended."""
-    row = connection.execute("SELECT key_hash FROM console_sessions WHERE id_hash = %s AND ends_at > %s", (id_hash, now)).fetchone()
-    return row[0] if row else None
-
-
-def end(connection: Connection, id_hash: bytes) -> None:
-    """End a session."""
-    connection.execute("DELETE FROM console_sessions WHERE id_hash = %s", (id_hash,))
 
 
 # An attempt counts as failed before its key is checked, so that attempts at the same moment cannot pass together. One that comes

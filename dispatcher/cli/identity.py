@@ -1,0 +1,122 @@
+"""Who acts at the command line: the service account of `DISPATCHER_API_KEY`, or the person who signed in by `dispatcher login`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from dispatcher.cli.output import account, show_left_out
+from dispatcher.domain.audit import AuditNote
+from dispatcher.domain.derived_keys import KeyRing, fingerprint
+from dispatcher.domain.errors import SignInNeeded
+from dispatcher.domain.principal import Principal, Right, account_principal, require
+from dispatcher.identity import audit, sessions
+from dispatcher.identity.sessions import COMMAND_LINE, Origin, SignedIn
+from dispatcher.identity.users import shell_principal
+from dispatcher.runtime import bootstrap
+from dispatcher.runtime.services import Services
+from dispatcher.web.api_keys import read_keys
+
+
+def open_for(*rights: Right, act: AuditNote | None = None) -> tuple[Services, str]:
+    """The services, and the id of who acts, who needs one of these rights; the audit log gets `act`.
+
+    Raises `SignInNeeded`, `NotAllowed`.
+    """
+    services = bootstrap.services(on_faults=show_left_out)
+    principal = current(services)
+    if not any(principal.may(right) for right in rights):
+        require(principal, rights[0])
+    if act is not None:
+        audit.note(services, principal, origin(), act)
+    return services, principal.id
+
+
+def origin() -> Origin:
+    """Where the command line is."""
+    return Origin(COMMAND_LINE, socket.gethostname())
+
+
+def noted(services: Services, act: AuditNote) -> None:
+    """Record an act in the audit log, before it happens. A look without signing in is recorded as the account's."""
+    audit.note(services, viewer(services), origin(), act)
+
+
+def viewer(services: Services) -> Principal:
+    """Who looks, where nobody has to sign in: else the account of the operating system."""
+    try:
+        return current(services)
+    except SignInNeeded:
+        return account_principal(account())
+
+
+def acting(services: Services, right: Right, entity: str | None = None) -> str:
+    """The id of who acts, who needs this right. Raises `SignInNeeded`, `NotAllowed`."""
+    principal = current(services)
+    require(principal, right, entity)
+    return principal.id
+
+
+def current(services: Services) -> Principal:
+    """Who acts. Raises `SignInNeeded`."""
+    return signed_in_principal(services) or shell_principal(services, account())
+
+
+def signed_in_principal(services: Services) -> Principal | None:
+    """The service account of the environment, or the person who is signed in; None without either. Raises `SignInNeeded`."""
+    key = bootstrap.settings().api_key
+    if key:
+        found = read_keys(bootstrap.settings().api_keys).find(key)
+        if found is None:
+            raise SignInNeeded("DISPATCHER_API_KEY: this key is not in the file that DISPATCHER_API_KEYS names")
+        return found.principal
+    session = resume(services)
+    if session is None:
+        return None
+    if session.must_change:
+        raise SignInNeeded("your password was given by somebody else: `dispatcher login` lets you choose your own")
+    return session.principal
+
+
+def resume(services: Services) -> SignedIn | None:
+    """The session of the command line, if it has not ended."""
+    session_id = read_session(services.secret)
+    return sessions.resume(services, session_id, COMMAND_LINE) if session_id is not None else None
+
+
+# -- the file of the session -------------------------------------------------------------------------------------------
+
+
+def session_file(secret: KeyRing) -> Path:
+    """Where the session with this ledger is kept: each ledger has its own file."""
+    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dispatcher"
+    return folder / f"session-{fingerprint(secret.newest)[:8].hex()}"
+
+
+def read_session(secret: KeyRing) -> bytes | None:
+    """The id of the session; None where there is none. A file that others can read is not used."""
+    file = session_file(secret)
+    try:
+        if file.stat().st_mode & 0o077:
+            raise SignInNeeded(f"{file} can be read by others: `dispatcher logout`, then `dispatcher login`")
+        return bytes.fromhex(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_session(secret: KeyRing, session_id: bytes) -> None:
+    """Keep the id of a session, for this account of the operating system only."""
+    file = session_file(secret)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = file.with_name(f"{file.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as out:
+        out.write(session_id.hex())
+    draft.replace(file)
+
+
+def delete_session(secret: KeyRing) -> None:
+    """Forget the session."""
+    with suppress(OSError):
+        session_file(secret).unlink()

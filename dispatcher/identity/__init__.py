@@ -1,0 +1,1 @@
+"""Who may do what: users, sessions, one-time codes, the audit log."""

@@ -1,0 +1,44 @@
+"""The audit log: note what somebody does or looks at, list it, check its chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dispatcher.domain.audit import AuditNote
+from dispatcher.domain.principal import Principal
+from dispatcher.identity.sessions import Origin
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.identity import audit_log
+from dispatcher.ledger.identity.audit_log import AuditFilter, AuditRow
+from dispatcher.runtime.services import Services
+
+__all__ = ["AuditFilter", "AuditRow"]
+
+PAGE_ROWS = 500
+
+
+def note(services: Services, principal: Principal, origin: Origin, act: AuditNote) -> None:
+    """Record an act, before it happens: what cannot be recorded does not happen."""
+    row = audit_log.row_of(act, principal, (origin.place, origin.address), services.clock())
+    with lend(services.pool) as connection:
+        audit_log.append(connection, services.secret, row)
+
+
+def page(services: Services, wanted: AuditFilter, before: int | None, limit: int) -> list[AuditRow]:
+    """The rows that match, newest first; read on with the number of the last one as `before`."""
+    with lend(services.pool) as connection:
+        return audit_log.newest(connection, wanted, before, limit)
+
+
+def export(services: Services, wanted: AuditFilter) -> Iterator[AuditRow]:
+    """All rows that match, newest first."""
+    before = None
+    while rows := page(services, wanted, before, PAGE_ROWS):
+        yield from rows
+        before = rows[-1].no
+
+
+def verify(services: Services) -> list[str]:
+    """Every fault of the chain."""
+    with lend(services.pool) as connection:
+        return list(audit_log.verify(connection, services.secret))

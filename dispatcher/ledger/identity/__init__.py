@@ -1,0 +1,1 @@
+"""SQL of users, sessions and failed sign-ins."""

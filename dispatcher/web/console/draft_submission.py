@@ -1,0 +1,153 @@
+"""The last pages of a draft: when it is sent, and its submission."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from dispatcher.campaigns import calendar, draft_checks, drafts, scheduler
+from dispatcher.campaigns.calendar import CalendarEntry
+from dispatcher.campaigns.drafts import Draft, SubmitStatus
+from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.local_times import day_bounds
+from dispatcher.intake.errors import BadInput
+from dispatcher.runtime.services import Services
+from dispatcher.web import auditing
+from dispatcher.web.console.draft_forms import NO_ERRORS, Errors, OwnDraft, PostedForm, by_field, entity_of
+from dispatcher.web.console.login import Operator
+from dispatcher.web.console.session import ConsoleSession
+from dispatcher.web.console.time_fields import TIME_FIELDS, read_times, shown_times
+from dispatcher.web.dependencies import PublisherDependency, ServicesDependency, publish_or_defer
+from dispatcher.web.pages.console import page
+
+router = APIRouter(prefix="/drafts/{no}", default_response_class=HTMLResponse)
+
+
+@router.get("/schedule")
+def schedule_page(operator: Operator, services: ServicesDependency, draft: OwnDraft) -> str:
+    """When the campaign starts, how fast it is, and when it ends."""
+    return _schedule_page(operator, services, draft, shown_times(draft.form, services.policy.default_zone), NO_ERRORS)
+
+
+@router.post("/schedule")
+def change_schedule(operator: Operator, services: ServicesDependency, draft: OwnDraft, posted: PostedForm) -> Response:
+    """Take the times and the rate. "Show the day" only shows what else is planned then."""
+    zone = services.policy.default_zone
+    values, entered, errors = read_times(posted, zone)
+    form = {**{name: value for name, value in draft.form.items() if name not in TIME_FIELDS}, **values}
+    if not errors:
+        try:
+            drafts.change_time(services, draft, form)
+        except BadInput as error:
+            errors = by_field(error.faults, TIME_FIELDS)
+    if errors:
+        text = _schedule_page(operator, services, replace(draft, form=form), entered, errors)
+        return HTMLResponse(text, HTTPStatus.UNPROCESSABLE_ENTITY)
+    to = "schedule" if posted.text("then") == "show" else "submit"
+    return RedirectResponse(f"/console/drafts/{draft.no}/{to}", HTTPStatus.SEE_OTHER)
+
+
+def _schedule_page(operator: ConsoleSession, services: Services, draft: Draft, entered: Mapping[str, str], errors: Errors) -> str:
+    start = start_of(services, draft.form)
+    return page(
+        "draft_schedule.html",
+        operator=operator,
+        draft=draft,
+        entered=entered,
+        errors=errors,
+        zone=services.policy.default_zone,
+        quiet=quiet_on(services, draft.form, start),
+        start=start,
+        others=same_day(operator, services, start),
+        seconds=draft_checks.seconds_at_rate(dict(draft.dry_run), draft.form.get("rate_per_second")) if draft.dry_run else None,
+    )
+
+
+def start_of(services: Services, form: Mapping[str, Any]) -> datetime:
+    """When a campaign with this form starts."""
+    text = form.get("send_at")
+    return datetime.fromisoformat(text) if text else services.clock()
+
+
+def same_day(operator: ConsoleSession, services: Services, start: datetime) -> list[CalendarEntry]:
+    """What else is planned for the local day, of the entities that this person may see."""
+    entries = calendar.between(services, *day_bounds(start, services.policy.default_zone))
+    return [each for each in entries if calendar.may_see(operator.principal, each)]
+
+
+def quiet_on(services: Services, form: Mapping[str, Any], start: datetime) -> list[tuple[str, str, bool]]:
+    """The quiet hours of the campaign's channels: channel, the hours, and whether the start is in them."""
+    try:
+        channels = drafts.check_form(services, {**form, "send_at": None, "expires_at": None}).channels
+    except BadInput:
+        return []
+    found = []
+    for channel in channels:
+        hours = services.policy.quiet_hours.get(channel)
+        if hours is not None:
+            local = start.astimezone(ZoneInfo(services.policy.default_zone))
+            text = f"{hours.start:%H:%M} to {hours.end:%H:%M}"
+            if hours.silent_on(local.date()):
+                text += ", and this whole day"
+            found.append((channel.value, text, hours.at(local)))
+    return found
+
+
+@router.get("/submit")
+def summary_page(operator: Operator, services: ServicesDependency, draft: OwnDraft) -> str:
+    """All of the campaign on one page, and what keeps it from being submitted."""
+    return _summary_page(operator, services, draft, [])
+
+
+def _summary_page(operator: ConsoleSession, services: Services, draft: Draft, messages: list[str]) -> str:
+    obstacles = drafts.obstacles(services, draft)
+    return page(
+        "draft_submit.html",
+        operator=operator,
+        draft=draft,
+        messages=messages,
+        obstacles=obstacles,
+        templates=drafts.check_names(draft.form),
+        entity=entity_of(services, draft.form),
+        zone=services.policy.default_zone,
+        times=shown_times(draft.form, services.policy.default_zone),
+        four_eyes_min=services.policy.four_eyes_audience_min,
+        awaits_release=drafts.awaits_release(services, draft),
+    )
+
+
+@router.post("/submit")
+def submit_draft(
+    operator: Operator,
+    request: Request,
+    services: ServicesDependency,
+    broker: PublisherDependency,
+    draft: OwnDraft,
+    posted: PostedForm,  # noqa: ARG001  checks the token
+) -> Response:
+    """Submit the campaign in the name of the signed-in person."""
+    if obstacles := drafts.obstacles(services, draft):
+        return HTMLResponse(_summary_page(operator, services, draft, obstacles), HTTPStatus.UNPROCESSABLE_ENTITY)
+    campaign_id = str(draft.form["id"])
+    auditing.note(request, AuditNote(AuditAction.SUBMIT, "campaign", campaign_id, entity=entity_of(services, draft.form)))
+    try:
+        result = drafts.submit(services, draft, operator.principal.id)
+    except BadInput as error:
+        auditing.refused(request)
+        messages = [f"{fault.field}: {fault.message}" if fault.field else fault.message for fault in error.faults[:20]]
+        return HTMLResponse(_summary_page(operator, services, draft, messages), HTTPStatus.UNPROCESSABLE_ENTITY)
+    if result.status is SubmitStatus.CONFLICT:
+        auditing.refused(request)
+        taken = f"Another campaign has the name {campaign_id} already: choose another one in the first step."
+        return HTMLResponse(_summary_page(operator, services, draft, [taken]), HTTPStatus.CONFLICT)
+    publish_or_defer(broker.publish, scheduler.due_chunks(services))
+    if result.load is not None:
+        publish_or_defer(broker.publish_load, result.load)
+    return RedirectResponse(f"/console/campaigns/{campaign_id}", HTTPStatus.SEE_OTHER)

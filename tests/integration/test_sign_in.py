@@ -1,0 +1,227 @@
+"""People sign in: passwords, one-time codes, the pause after failures, sessions, roles and entities."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pyotp
+import pytest
+from httpx2 import Response
+from starlette.testclient import TestClient
+
+from dispatcher.campaigns.submission import submit, validation_context
+from dispatcher.domain.errors import NotAllowed, SignInNeeded
+from dispatcher.domain.principal import Role, person
+from dispatcher.identity import users
+from dispatcher.identity.sessions import IDLE_SECONDS, RECENT_SECONDS, SESSION_SECONDS
+from dispatcher.identity.users import NewUser
+from dispatcher.intake.campaign import parse_campaign
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.maintenance import alerts
+from dispatcher.runtime.services import Services
+from dispatcher.web.app import create
+from tests.support.people import add_user, sign_in
+from tests.support.services import Broker, Clock, make_services
+
+PASSWORD = "correct horse battery"
+PAGE = {"Accept": "text/html"}
+
+
+class SignInDesk:
+    """A browser, and the program behind it. Jana has a password and all roles."""
+
+    def __init__(self, services: Services, clock: Clock, client: TestClient) -> None:
+        self.services, self.clock, self.client = services, clock, client
+
+    def enter(self, name: str = "jana", password: str = PASSWORD, code: str = "", to: str = "", **cookies: str) -> Response:
+        """Sign in with a browser that has these cookies alone."""
+        self.client.cookies.clear()
+        self.client.cookies.update(cookies)
+        data = {"name": name, "password": password, "code": code, "to": to}
+        return self.client.post("/console/login", data=data, follow_redirects=False)
+
+    def status(self, path: str = "/console") -> int:
+        return self.client.get(path, headers=PAGE, follow_redirects=False).status_code
+
+    def token(self, path: str = "/console") -> str:
+        found = re.search(r'name="form_token" value="([0-9a-f]{64})"', self.client.get(path, headers=PAGE).text)
+        assert found
+        return found[1]
+
+    def post(self, path: str, token: str, **fields: str) -> Response:
+        return self.client.post(path, data={"form_token": token, **fields}, headers=PAGE, follow_redirects=False)
+
+
+@pytest.fixture
+def desk(database: str) -> Iterator[SignInDesk]:
+    clock = Clock()
+    with make_services(database, clock) as services, TestClient(create(services, Broker()), base_url="https://x.example") as client:
+        add_user(services, "jana", password=PASSWORD)
+        yield SignInDesk(services, clock, client)
+
+
+def test_a_password_opens_the_console_in_a_guarded_cookie(desk: SignInDesk) -> None:
+    assert [desk.enter(password="wrong").status_code, desk.enter(name="nobody").status_code] == [403, 403]
+    assert desk.client.post("/console/login", data={"name": "\0\ud7ff", "password": "\0"}).status_code == 403
+    answer = desk.enter(name=" JANA ")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+    assert all(part in answer.headers["set-cookie"] for part in ("HttpOnly", "SameSite=strict", "Secure", "Path=/console"))
+    assert ">jana</a>" in desk.client.get("/console").text
+
+
+@pytest.mark.parametrize("to", ["https://e.example", "//e.example", "/console/../v1", "/console//e", "javascript:x", "/console\n"])
+def test_signing_in_leads_nowhere_else(desk: SignInDesk, to: str) -> None:
+    assert desk.enter(to=to).headers["location"] == "/console"
+
+
+def test_failures_are_slowed_by_address_and_name(desk: SignInDesk) -> None:
+    assert [desk.enter(f"guess-{number}").status_code for number in range(7)] == [403] * 5 + [429] * 2
+    desk.clock.pass_(61)
+    assert desk.enter().status_code == 303
+    with lend(desk.services.pool) as connection:
+        (noted,) = [each for each in alerts.newest(connection) if each.provider == "console"]
+        rows = connection.execute("SELECT f::text FROM sign_in_failures f").fetchall()
+    assert noted.code == "sign_in_failures"
+    assert not any("testclient" in text or "jana" in text for (text,) in rows)
+
+
+def test_who_signed_in_before_is_not_locked_out_by_others(desk: SignInDesk) -> None:
+    desk.enter()
+    browser = desk.client.cookies["dispatcher_browser"]
+    assert [desk.enter(password="guess").status_code for _ in range(6)] == [403] * 5 + [429]
+    assert desk.enter(dispatcher_browser=browser).status_code == 303
+    assert desk.enter(password="guess", dispatcher_browser=browser).status_code == 429
+    assert desk.enter(dispatcher_browser="x").status_code == 429
+
+
+def test_a_one_time_code_is_taken_once(desk: SignInDesk) -> None:
+    enrolment = users.enrol_totp(desk.services, "jana")
+    code = pyotp.TOTP(enrolment.secret).at(desk.clock.now)
+    assert [desk.enter(code=each).status_code for each in ("", "000000", code, code)] == [403, 403, 303, 403]
+    desk.clock.pass_(30)
+    assert desk.enter(code=pyotp.TOTP(enrolment.secret).at(desk.clock.now)).status_code == 303
+    recovery = enrolment.recovery_codes[3]
+    assert [desk.enter(code=each).status_code for each in (recovery.upper(), recovery)] == [303, 403]
+    with lend(desk.services.pool) as connection:
+        (text,) = connection.execute("SELECT u::text FROM users u").fetchone() or ("",)
+    assert not any(secret in text for secret in (enrolment.secret, *enrolment.recovery_codes, PASSWORD))
+
+
+def test_a_session_ends_idle_by_age_by_logout_and_when_disabled(desk: SignInDesk) -> None:
+    desk.enter()
+    for _ in range(SESSION_SECONDS // 1500):
+        desk.clock.pass_(1500)  # used every 25 minutes
+        assert desk.status() == (200 if desk.clock.now < Clock().now + timedelta(seconds=SESSION_SECONDS) else 303)
+    desk.clock.pass_(1500)
+    assert desk.status() == 303
+    desk.enter()
+    desk.clock.pass_(IDLE_SECONDS)
+    assert desk.status() == 303
+    desk.enter()
+    copied = dict(desk.client.cookies)
+    assert desk.post("/console/logout", desk.token()).headers["location"] == "/console/login"
+    desk.client.cookies.update(copied)
+    assert desk.status() == 303
+    desk.enter()
+    users.set_disabled(desk.services, "jana", True, person("user:bart", "Bart", [Role.ADMIN]))
+    assert (desk.status(), desk.enter().status_code) == (303, 403)
+
+
+def test_a_given_password_is_changed_at_the_first_sign_in(desk: SignInDesk) -> None:
+    admin = users.principal_of(users.find(desk.services, "jana"))
+    given = users.add(desk.services, NewUser("bart", "Bart", "", frozenset({Role.MARKETER}), None), admin)
+    desk.enter("bart", given)
+    assert desk.client.get("/console", headers=PAGE, follow_redirects=False).headers["location"] == "/console/password"
+    token = desk.token("/console/password")
+    for old, new, again in (("x", PASSWORD, PASSWORD), (given, "short", "short"), (given, PASSWORD, "x"), (given, given, given)):
+        assert desk.post("/console/password", token, old=old, new=new, again=again).status_code == 422
+    assert desk.post("/console/password", token, old=given, new=PASSWORD, again=PASSWORD).status_code == 303
+    assert desk.status() == 200
+    assert [desk.enter("bart", each).status_code for each in (given, PASSWORD)] == [403, 303]
+
+
+def test_sessions_are_listed_and_revoked_by_their_person_or_an_admin(desk: SignInDesk) -> None:
+    desk.enter()
+    first = dict(desk.client.cookies)
+    desk.enter()
+    page = desk.client.get("/console/sessions").text
+    ids = re.findall(r"/console/sessions/([0-9a-f]{64})", page)
+    assert len(ids) == 2
+    with TestClient(create(desk.services, Broker()), base_url="https://x.example") as other:
+        token = sign_in(other, desk.services, "carl", [Role.DESK])
+        for each in ids:
+            assert other.post(f"/console/sessions/{each}", data={"form_token": token}).status_code == 403
+    own = re.search(r"this one.*?/sessions/([0-9a-f]{64})", page, re.DOTALL)
+    assert own
+    (earlier,) = [each for each in ids if each != own[1]]
+    assert desk.post(f"/console/sessions/{earlier}", desk.token()).status_code == 303
+    assert desk.status() == 200
+    desk.client.cookies.clear()
+    desk.client.cookies.update(first)
+    assert desk.status() == 303
+
+
+# -- roles and entities ------------------------------------------------------------------------------------------------
+
+
+def add_campaign(desk: SignInDesk) -> None:
+    rows = [{"recipient": "?"}, {"recipient": "?"}]
+    form = {"id": "spring", "entity": "kbc-bank", "template": "loan_offer", "channels": ["email"], "audience": rows}
+    submit(desk.services, parse_campaign(form, validation_context(desk.services)))
+
+
+def test_each_page_and_act_needs_its_right_for_the_entity(desk: SignInDesk) -> None:
+    add_campaign(desk)
+    acts = ("/console/campaigns/spring/release", "/console/campaigns/spring/pause", "/console/templates/loan_offer/approve")
+    allowed = {Role.MARKETER: [403, 303, 403], Role.AUDITOR: [403, 403, 403], Role.DESK: [403, 403, 403]}
+    for role, expected in allowed.items():
+        token = sign_in(desk.client, desk.services, role.value, [role])
+        assert [desk.post(path, token).status_code for path in acts] == expected, role
+        assert desk.status("/console/inbound-messages") == (200 if role is Role.DESK else 403)
+        assert desk.status("/console/unresolved") == (403 if role is Role.MARKETER else 200)
+    token = sign_in(desk.client, desk.services, "cbc", entities=["cbc-banque"])
+    assert desk.status("/console/campaigns/spring") == 403
+    assert desk.post("/console/campaigns/spring/cancel", token).status_code == 403
+    assert "spring" not in desk.client.get("/console").text
+
+
+def test_a_release_needs_a_password_that_was_given_lately(desk: SignInDesk) -> None:
+    add_campaign(desk)
+    desk.enter()
+    desk.clock.pass_(RECENT_SECONDS + 1)
+    token = desk.token()
+    asked = desk.post("/console/campaigns/spring/release", token)
+    assert asked.headers["location"] == "/console/confirm?to=/console/campaigns/spring"
+    assert desk.post("/console/confirm", token, password="wrong").status_code == 403
+    confirmed = desk.post("/console/confirm", token, password=PASSWORD, to="/console/campaigns/spring")
+    assert (confirmed.status_code, confirmed.headers["location"]) == (303, "/console/campaigns/spring")
+    assert desk.post("/console/campaigns/spring/release", token).headers["location"] == "/console/campaigns/spring"
+
+
+def test_nobody_gives_themselves_a_role(desk: SignInDesk) -> None:
+    admin = users.principal_of(users.find(desk.services, "jana"))
+    with pytest.raises(NotAllowed):
+        users.set_roles(desk.services, "JANA", frozenset({Role.MARKETER}), None, admin)
+    with pytest.raises(NotAllowed):
+        users.set_disabled(desk.services, "user:jana", True, admin)
+
+
+def test_the_local_person_ends_with_the_first_other_one(database: str) -> None:
+    with (
+        make_services(database, Clock()) as services,
+        TestClient(create(services, Broker()), base_url="https://x.example") as client,
+    ):
+        password = users.ensure_local(database, services.secret, services.clock())
+        assert password == users.ensure_local(database, services.secret, services.clock())
+        form = {"name": "local", "password": password}
+        assert client.post("/console/login", data=form, follow_redirects=False).status_code == 303
+        local = users.shell_principal(services, "root")
+        assert local.id == "user:local"  # the shell and the browser are one person for four eyes
+        users.add(services, NewUser("ada", "Ada", "", frozenset({Role.ADMIN}), None), local)
+        assert client.get("/console", follow_redirects=False).status_code == 303
+        assert client.post("/console/login", data=form, follow_redirects=False).status_code == 403
+        assert users.ensure_local(database, services.secret, services.clock()) is None
+        with pytest.raises(SignInNeeded):
+            users.shell_principal(services, "root")
