@@ -99,7 +99,7 @@ def _audience(services: Services, path: Path, prefix: str) -> FileResult:
 
 def _broken(made: MadeFile, outcome: FileResult, is_audience: bool) -> Iterator[str]:
     if outcome.refused is not None:
-        yield from _broken_refusal(made, outcome, str(outcome.refused))
+        yield from _broken_refusal(made, outcome, str(outcome.refused), is_audience)
         return
     yield from _broken_counts(made, outcome)
     tokens = {row.token for row in made.rows}
@@ -111,8 +111,8 @@ def _broken(made: MadeFile, outcome: FileResult, is_audience: bool) -> Iterator[
         yield from (f"{row.token[row.token.index('r') :]}: {each}" for each in _broken_row(row, outcome, is_audience))
 
 
-def _broken_refusal(made: MadeFile, outcome: FileResult, reason: str) -> Iterator[str]:
-    if made.refusal == "never":
+def _broken_refusal(made: MadeFile, outcome: FileResult, reason: str, is_audience: bool) -> Iterator[str]:
+    if made.refusal == "never" and (made.rows or not is_audience):  # an audience without rows is refused
         yield f"the file is refused as a whole: {reason}"
     if not reason.strip():
         yield "the file is refused without a reason"
