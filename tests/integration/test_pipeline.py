@@ -553,7 +553,7 @@ def test_the_global_control_group_is_named_in_results_and_explained(services: Se
     assert states(services) == {"accepted": 1, "held_out": 1}
     assert balance(services).reasons == {"global_control_group": 1}
     held_out = message(services, "c-33")
-    for language, part in {"nl": "loting", "fr": "tirées au sort", "de": "ausgeloste", "en": "chosen by lot"}.items():
+    for language, part in {"nl": "loting", "fr": "tiré au sort", "de": "ausgeloste", "en": "chosen at random"}.items():
         assert part in explain_to_customer(services, held_out, language).text
 
 

@@ -40,7 +40,7 @@ class AuditFilterParameters:
 def list_audit(
     services: ServicesDependency,
     parameters: Annotated[AuditFilterParameters, Depends()],
-    cursor: Annotated[int | None, Query(ge=0, description="`next` of the page before.")] = None,
+    cursor: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1_000, description="At most so many rows.")] = 100,
 ) -> dict[str, Any]:
     """The audit log, newest first: who did or looked at what, when, from where, on whom. This call is recorded in it, too."""

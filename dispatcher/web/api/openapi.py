@@ -23,6 +23,7 @@ TAGS = {
     "templates": "Templates: approvals, versions and test sends.",
     "events": "The feed of all that happened.",
     "webhooks": "Endpoints of other systems that events are delivered to.",
+    "audit": "Who did or looked at what.",
     "provider webhooks": "For the providers: their signed reports.",
     "health": "For load balancers and monitoring.",
 }
