@@ -110,12 +110,12 @@ def confirm(services: Services, session: SignedIn, given: Credentials, origin: O
     return True
 
 
-def resume(services: Services, session_id: bytes, place: str) -> SignedIn | None:
+def resume(services: Services, session_id: bytes, place: str, is_automatic: bool = False) -> SignedIn | None:
     """The session with this id; None where it has ended. The ledger is asked for the hash of the id, so the time that this takes
-    says nothing about the ids of other sessions. Roles are read each time: a change counts at once.
+    says nothing about the ids of other sessions. Roles are read each time: a change counts at once. An automatic request is no use.
     """
     with lend(services.pool) as connection:
-        row = sessions.find(connection, hash_of(session_id), services.clock(), _IDLE[place])
+        row = sessions.find(connection, hash_of(session_id), services.clock(), _IDLE[place], is_use=not is_automatic)
         user = users.find(connection, row.user_id) if row is not None and row.place == place else None
     if row is None or user is None:
         return None

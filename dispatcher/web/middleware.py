@@ -29,7 +29,7 @@ BODY_BYTES_MAX_AT: Mapping[str, int] = {
     "/v1/audiences/": 1_048_576 * MEGABYTE,  # streamed to a file; DISPATCHER_UPLOAD_BYTES_MAX is checked there
 }
 
-# No scripts; styles and forms only from and to this site. A page that needs more sets the header itself.
+# Styles and forms only from and to this site, scripts nowhere. A page that needs more sets the header itself.
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'",

@@ -9,8 +9,11 @@ import pytest
 from playwright.sync_api import Browser, Page
 from starlette.testclient import TestClient
 
+from channels.base import Channel
 from dispatcher.consent import preferences
 from dispatcher.domain.principal import Role
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.web.app import create
 from dispatcher.web.console.session import COOKIE
 from tests.e2e.test_browser import AXE, DESK, PHONE, VIOLATIONS, browser, keep, pytestmark, visits
@@ -61,6 +64,29 @@ def test_a_call_is_done_by_keyboard_only(visits: Visits, browser: Browser) -> No
         for key in ("Shift+Tab", "Shift+Tab", "Enter"):  # past "all on record" to "next customer"
             page.keyboard.press(key)
         has_focus(page, "main input[name=q]")
+
+
+def test_a_live_page_keeps_what_somebody_types(visits: Visits, browser: Browser) -> None:
+    with signed_in(visits, browser) as page:
+        page.goto(f"{visits.services.public_url}/console/operations")
+        page.evaluate("window.isSamePage = true")
+        page.locator("header input[name=q]").fill("half a campaign")
+        with lend(visits.services.pool) as connection:
+            stopped_channels.stop(connection, Channel.SMS, "twilio", "20003", visits.services.clock())
+        page.get_by_text("twilio answered 20003").wait_for()  # by the script
+        assert page.evaluate("window.isSamePage") is True
+        assert page.locator("header input[name=q]").input_value() == "half a campaign"
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_axe_finds_nothing_on_live_pages(visits: Visits, browser: Browser, size: dict[str, int]) -> None:
+    with signed_in(visits, browser, size) as page:
+        for path in ("", "/operations"):
+            page.goto(f"{visits.services.public_url}/console{path}")
+            page.evaluate(AXE)
+            assert page.evaluate(VIOLATIONS) == [], path
+            if size == PHONE:
+                assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
 
 
 @pytest.mark.parametrize(("size", "dark"), [(DESK, False), (PHONE, True)])

@@ -351,13 +351,16 @@ def test_many_unresolved_messages_are_settled_by_one_form(visitor: Visitor) -> N
     assert balance(visitor.services).states[State.FAILED] == 2
 
 
-def test_only_a_page_with_something_under_way_reloads_itself(visitor: Visitor) -> None:
+def test_only_a_page_with_something_under_way_updates_itself(visitor: Visitor) -> None:
     submit_campaign(visitor.services, send_at="2026-11-24T09:00:00Z")
     visitor.sign_in()
-    assert 'http-equiv="refresh"' in visitor.get("/console")
-    assert 'http-equiv="refresh"' not in visitor.get("/console?still=true")
+    assert "/console/live.js" in visitor.get("/console")
+    assert "X-Automatic" in visitor.client.get("/console/live.js").text
+    policy = visitor.client.get("/console").headers["Content-Security-Policy"]
+    assert ("script-src 'self'" in policy, "unsafe-inline" in policy) == (True, False)
+    assert "/console/live.js" not in visitor.get("/console?still=true")
     visitor.post("/console/campaigns/spring/cancel", visitor.form_token())
-    assert 'http-equiv="refresh"' not in visitor.get("/console")
+    assert "/console/live.js" not in visitor.get("/console")
 
 
 def test_every_state_and_reason_has_words_and_a_place_in_the_bar() -> None:

@@ -129,6 +129,16 @@ def test_a_session_ends_idle_by_age_by_logout_and_when_disabled(desk: SignInDesk
     assert (desk.status(), desk.enter().status_code) == (303, 403)
 
 
+def test_a_page_that_updates_itself_does_not_keep_a_session_alive(desk: SignInDesk) -> None:
+    desk.enter()
+    for _ in range(IDLE_SECONDS // 300 - 1):
+        desk.clock.pass_(300)
+        answer = desk.client.get("/console", headers={"X-Automatic": "1"}, follow_redirects=False)
+        assert answer.status_code == 200
+    desk.clock.pass_(300)
+    assert desk.status() == 303
+
+
 def test_a_given_password_is_changed_at_the_first_sign_in(desk: SignInDesk) -> None:
     admin = users.principal_of(users.find(desk.services, "jana"))
     given = users.add(desk.services, NewUser("bart", "Bart", "", frozenset({Role.MARKETER}), None), admin)

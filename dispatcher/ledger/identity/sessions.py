@@ -36,8 +36,8 @@ def start(connection: Connection, session: SessionRow) -> None:
         connection.execute(f"INSERT INTO sessions ({_COLUMNS}) VALUES ({names})", values)
 
 
-def find(connection: Connection, id_hash: bytes, now: datetime, idle: timedelta) -> SessionRow | None:
-    """The session with this id, noted as in use; None where it has ended, was idle for too long, or its person is disabled."""
+def find(connection: Connection, id_hash: bytes, now: datetime, idle: timedelta, is_use: bool = True) -> SessionRow | None:
+    """The session with this id; None where it has ended, was idle for too long, or its person is disabled. Notes a use of it."""
     rows = fetch_all(
         connection,
         f"""
@@ -49,7 +49,7 @@ def find(connection: Connection, id_hash: bytes, now: datetime, idle: timedelta)
     )
     if not rows:
         return None
-    if now - rows[0]["seen_at"] >= SEEN_AFTER:
+    if is_use and now - rows[0]["seen_at"] >= SEEN_AFTER:
         connection.execute("UPDATE sessions SET seen_at = %s WHERE id_hash = %s", (now, id_hash))
     return SessionRow(**{**rows[0], "id_hash": bytes(rows[0]["id_hash"])})
 

@@ -24,6 +24,7 @@ from dispatcher.intake.audience import read_audience
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
 from dispatcher.web import auditing
+from dispatcher.web.console.live import LIVE
 from dispatcher.web.console.login import Operator, check_form_token, confirm_first
 from dispatcher.web.console.overview import refresh_seconds
 from dispatcher.web.console.session import ConsoleSession
@@ -44,7 +45,7 @@ ACTION_RIGHTS = {
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")  # the form of campaign and recipient ids
 
 
-@router.get("/{campaign_id}")
+@router.get("/{campaign_id}", dependencies=[LIVE])
 def campaign_page(operator: Operator, campaign_id: str, services: ServicesDependency, still: bool = False) -> str:
     """A campaign: its balance, reasons and channels."""
     return _page(operator, _valid_id(campaign_id), services, still)

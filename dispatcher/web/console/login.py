@@ -18,6 +18,7 @@ from dispatcher.identity.sessions import SESSION_SECONDS, WAIT_SECONDS_MAX, Cred
 from dispatcher.runtime.services import Services
 from dispatcher.web import auditing
 from dispatcher.web.console import session
+from dispatcher.web.console.live import AUTOMATIC
 from dispatcher.web.console.session import BROWSER_COOKIE, BROWSER_SECONDS, COOKIE, ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import STYLE, page
@@ -31,7 +32,7 @@ PASSWORD_PAGE = "/console/password"  # noqa: S105  a path
 
 def _session(request: Request, services: ServicesDependency) -> ConsoleSession:
     """The session of the request; without one, redirect to the login page."""
-    found = session.resume(services, request.cookies.get(COOKIE, ""))
+    found = session.resume(services, request.cookies.get(COOKIE, ""), is_automatic=AUTOMATIC in request.headers)
     if found is None:
         to = quote(request.url.path, safe="/") if request.method == "GET" else "/console"
         raise HTTPException(HTTPStatus.SEE_OTHER, "sign in first", {"Location": f"/console/login?to={to}"})

@@ -14,6 +14,7 @@ from dispatcher.domain.principal import Right, require
 from dispatcher.maintenance import alerting
 from dispatcher.maintenance.signs_of_life import BEAT
 from dispatcher.maintenance.standstills import SystemState, examine, is_silent, lanes
+from dispatcher.web.console.live import LIVE
 from dispatcher.web.console.login import FormToken, Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -37,7 +38,7 @@ class PartRow:
     oldest_seconds: float | None = None
 
 
-@router.get("")
+@router.get("", dependencies=[LIVE])
 def operations_page(operator: Operator, services: ServicesDependency, still: bool = False) -> str:
     """Engines, beat and lanes, with what waits in each; works while the database or the broker does not answer."""
     state = examine(services)

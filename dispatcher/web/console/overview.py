@@ -14,6 +14,7 @@ from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.domain.principal import Right
 from dispatcher.maintenance.standstills import examine
+from dispatcher.web.console.live import LIVE
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -35,7 +36,7 @@ class CampaignRow:
     per_second: float | None
 
 
-@router.get("")
+@router.get("", dependencies=[LIVE])
 def overview_page(operator: Operator, request: Request, services: ServicesDependency, still: bool = False) -> str:
     """The newest campaigns, and what needs a person."""
     now = services.clock()

@@ -17,6 +17,7 @@ from dispatcher.web.console import (
     draft_submission,
     event_endpoints,
     inbound_messages,
+    live,
     login,
     messages,
     oidc,
@@ -32,7 +33,7 @@ from dispatcher.web.console import (
 
 router = APIRouter(include_in_schema=False)
 for group in (
-    *(login, oidc, account, overview, search),
+    *(live, login, oidc, account, overview, search),
     *(draft_options, draft_audience, draft_checks, draft_submission, calendar, campaign_edits),  # before `campaigns`: new, edit
     *(campaigns, messages, inbound_messages, unresolved, refused_jobs, schedules, templates),
     *(event_endpoints, audit, operations, people, desk),

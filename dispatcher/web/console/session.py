@@ -63,13 +63,13 @@ def _is_known(secret: KeyRing, browser: str, user: str) -> bool:
         return False
 
 
-def resume(services: Services, cookie: str) -> ConsoleSession | None:
-    """The session of a cookie; None where it is not ours, or is over."""
+def resume(services: Services, cookie: str, is_automatic: bool = False) -> ConsoleSession | None:
+    """The session of a cookie; None where it is not ours, or is over. An automatic request does not keep it from being idle."""
     try:
         session_id = unseal(services.secret, _PURPOSE, cookie)
     except BadToken:
         return None
-    signed_in = sessions.resume(services, session_id, CONSOLE)
+    signed_in = sessions.resume(services, session_id, CONSOLE, is_automatic)
     if signed_in is None:
         return None
     form_token = hmac.digest(derive(services.secret.newest, "console-form"), cookie.encode(), "sha256").hex()

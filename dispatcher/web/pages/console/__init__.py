@@ -20,6 +20,7 @@ from dispatcher.web.pages.customer import calendar_day, day, fill
 
 FOLDER = Path(__file__).parent
 PREVIEWS = FOLDER.parent / "previews"
+SCRIPT = (FOLDER / "live.js").read_text(encoding="utf-8")
 STYLE = "\n".join(path.read_text(encoding="utf-8") for path in (FOLDER / "style.css", PREVIEWS / "previews.css"))
 
 # The desk's words, by the employee's language.
