@@ -50,15 +50,8 @@ def run(services: Services, draft: Draft) -> Draft:
     counts = {
         "rows": total,
         "is_part": total == DRY_RUN_ROWS_MAX,
-        "audience": result.audience,
-        "invalid": result.invalid,
-        "states": dict(result.states.most_common()),
-        "reasons": dict(result.reasons.most_common()),
-        "channels": dict(result.channels.most_common()),
-        "variants": dict(result.variants.most_common()),
-        "segments": dict(result.segments.most_common()),
+        **result.counts(),
         "cost": asdict(result.cost) if result.cost else None,
-        "needs": list(result.needs),
         "obstacles": [[each.channel, each.code, each.variable, count] for each, count in result.obstacles.most_common()],
         "as_of": draft.form.get("send_at"),
     }

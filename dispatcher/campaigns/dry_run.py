@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from channels.base import Sms
 from channels.sms_segments import count_segments
@@ -53,6 +53,16 @@ class DryRun:
     segments: Counter[str] = field(default_factory=Counter)  # of text messages, by the country of the number
     cost: SmsCost | None = None  # None where the policy has no prices
     obstacles: Counter[Obstacle] = field(default_factory=Counter)  # recipients by what is against a channel
+
+    def counts(self) -> dict[str, Any]:
+        """Its counts as plain data, each of several the largest first."""
+        counters = ("states", "reasons", "channels", "variants", "segments")
+        return {
+            "audience": self.audience,
+            "invalid": self.invalid,
+            **{name: dict(getattr(self, name).most_common()) for name in counters},
+            "needs": list(self.needs),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ its own transaction.
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
 from psycopg.rows import dict_row
@@ -137,7 +138,18 @@ def open_pool(
         check=_check,
         open=False,
     )
+    _pools.add(pool)
     return pool
+
+
+# When Python 3.13 ends, a pool that is still open waits five seconds for each of its threads, which no longer run.
+_pools: WeakSet[Pool] = WeakSet()
+
+
+@atexit.register
+def _close_pools() -> None:
+    for pool in list(_pools):
+        pool.close()
 
 
 def _options(role: str) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from dispatcher.content.errors import ContentRefusal
 from dispatcher.content.lint.findings import LintFinding, lint_rules
 from dispatcher.content.lint.marked import MarkedSources
 from dispatcher.content.lint.partner_choice import chosen_partner_links
-from dispatcher.content.lint.samples import LintContext, LintSample, lint_request
+from dispatcher.content.lint.samples import LintContext, LintSample, first_by_language, lint_request
 from dispatcher.content.preview import data_sets, error_place
 from dispatcher.content.template import Template
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Kind, Mode
-from dispatcher.domain.recipient import Language
 
 SERVICE = "service"  # the row of the policy's categories for service messages
 
@@ -65,14 +64,11 @@ def declared_categories(template: Template, context: LintContext, sources: Marke
 
 def chosen_links(samples: list[LintSample]) -> Iterator[LintFinding]:
     """Links to a partner that data about the person chooses or completes: the partner would learn what it says."""
-    seen: set[Language] = set()
-    for sample in samples:
+    for sample in first_by_language(samples):
         hosts, language = sample.requirements.hosts, sample.request.language
-        if language in seen or not (hosts and hosts.partners):
-            continue
-        seen.add(language)
+        partners = frozenset(hosts.partners) if hosts else frozenset[str]()
         parts = sample.sources.parts[language]
-        for part, place, link in chosen_partner_links(sample.template, language, parts, frozenset(hosts.partners)):
+        for part, place, link in chosen_partner_links(sample.template, language, parts, partners) if partners else ():
             message = "data about the person chooses this link to a partner: it must be the same for everybody"
             finding = sample.finding("T307", place, part, message, link)
             yield replace(finding, channels=(part.partition(".")[0],), modes=())

@@ -35,6 +35,14 @@ class LintContext:
     categories: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
+def first_by_language(samples: Iterable[LintSample]) -> Iterable[LintSample]:
+    """The first sample of each language: for checks of its sources."""
+    firsts: dict[Language, LintSample] = {}
+    for sample in samples:
+        firsts.setdefault(sample.request.language, sample)
+    return firsts.values()
+
+
 @dataclass(frozen=True)
 class LintSample:
     """One message. `text` is what its reader sees: of a mail the text part, of a push title and body. `data_set` says which values

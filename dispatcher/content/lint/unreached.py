@@ -10,8 +10,7 @@ from jinja2 import TemplateSyntaxError, nodes
 
 from dispatcher.content.environment import environment
 from dispatcher.content.lint.findings import LintFinding
-from dispatcher.content.lint.samples import LintSample
-from dispatcher.domain.recipient import Language
+from dispatcher.content.lint.samples import LintSample, first_by_language
 
 _BLOCK = re.compile(r"\{%-?\s*block\s+(\w+)")
 _MAIL_PARTS = ("email.html", "email.text")
@@ -20,12 +19,8 @@ _WORDS = re.compile(r"[^\W\d_]{2}")
 
 def unreached(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
     """The findings in the mail sources of one template."""
-    seen: set[Language] = set()
-    for sample in samples:
+    for sample in first_by_language(samples):
         language = sample.request.language
-        if language in seen:
-            continue
-        seen.add(language)
         for part in _MAIL_PARTS:
             source = sample.sources.parts[language].get(part)
             if source is None or source.is_generated:

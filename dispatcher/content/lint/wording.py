@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from dispatcher.content.lint.findings import LintFinding
-from dispatcher.content.lint.samples import LintSample
+from dispatcher.content.lint.samples import LintSample, first_by_language
 from dispatcher.content.lint.word_lists import word_lists
 from dispatcher.content.source_files import SourceFile
 from dispatcher.domain.recipient import Language
@@ -31,12 +31,8 @@ _DIGIT_BESIDE = re.compile(r"\{\{-?\s*(\w+)[^{}]*\}\}[.,]?[0-9]|(?<![\w/])[0-9]+
 
 def wording(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
     """The findings in the sources of one template."""
-    seen: set[Language] = set()
-    for sample in samples:
+    for sample in first_by_language(samples):
         language = sample.request.language
-        if language in seen:
-            continue
-        seen.add(language)
         for part, source in sample.sources.parts[language].items():
             for finding in (*_language(sample, part, source), *_counted(sample, part, source), *_digits(sample, part, source)):
                 yield replace(finding, channels=(part.partition(".")[0],), modes=())
