@@ -329,6 +329,8 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
         '<p>{{ amount | money }} {{ amount | plural("Kate Coins", "Kate Coins") }}</p><h2>',
         7,
     ),
+    "a bold text without an end": ("T607", NL, "<h2>", "<p><strong>Alleen vandaag</p><h2>", 7),
+    "an end without a beginning": ("T607", NL, "<h2>", "</em><h2>", 7),
     "a text outside the blocks": ("T606", NL, "{% block headline %}", "<p>Nog iets</p>\n{% block headline %}", 4),
     "a block that the layout does not have": (
         "T606",

@@ -20,6 +20,8 @@ from dispatcher.domain.message import Kind
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.translation_files import ExchangeFormat
+from dispatcher.policy import parse, shipped
+from dispatcher.runtime.template_lint import lint_folder
 from tests.support.services import TEMPLATES, load_edited, templates
 
 PO, XLIFF = ExchangeFormat.PO, ExchangeFormat.XLIFF
@@ -169,6 +171,8 @@ def test_a_text_whose_source_changed_is_stale(folder: Path) -> None:
     (fault,) = template.translation_faults
     assert fault.message == "is stale: the text in en has changed since it was translated"
     assert template.source[fault.file].split("\n")[fault.line - 1].find("Mensualité") > 0
+    found = [each for each in lint_folder(parse(shipped()), folder, "loan_offer") if each.code == "T511"]
+    assert [(each.file, each.line, each.severity) for each in found] == [(fault.file, fault.line, "warning")]
     with pytest.raises(BadInput, match="has changed since the export"):
         imported(folder, old)
     imported(folder, exported(load_edited(folder)).replace("#, fuzzy\n", ""))

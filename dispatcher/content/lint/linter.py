@@ -17,6 +17,7 @@ from dispatcher.content.lint.links import links
 from dispatcher.content.lint.rendering import chosen_links, declared_categories, withheld
 from dispatcher.content.lint.reply_buttons import buttons
 from dispatcher.content.lint.samples import LintContext, read_samples
+from dispatcher.content.lint.tag_pairs import tag_pairs
 from dispatcher.content.lint.unreached import unreached
 from dispatcher.content.lint.wording import wording
 from dispatcher.content.mail_html import LINK_SCHEME, MAIL_HTML
@@ -45,13 +46,14 @@ def lint_template(template: Template, context: LintContext) -> list[LintFinding]
     found: list[LintFinding] = []
     for sample in samples:
         if sample.data_set in _OF_MESSAGES:
-            for check in (accessibility, deliverability, links, law):
+            for check in (accessibility, deliverability, links, law, tag_pairs):
                 found += check(sample)
     found += consistency(samples)
     found += wording(samples)
     found += unreached(samples)
     found += buttons(samples)
     found += chosen_links(samples)
+    found += [_finding("T511", fault) for fault in template.translation_faults]
     found += withheld(template, context)
     if samples:
         found += declared_categories(template, context, samples[0].sources)
