@@ -560,4 +560,4 @@ def test_every_rule_explains_itself_and_is_tested() -> None:
     assert all(
         all(getattr(rule, part).strip() for part in ("title", "why", "source", "mend", "example")) for rule in rules.values()
     )
-    assert rules.keys() - {code for code, *_ in FAULTS.values()} == set()
+    assert rules.keys() - {code for code, *_ in FAULTS.values()} == {"T511"}  # in `test_translations`
