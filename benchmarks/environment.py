@@ -23,13 +23,16 @@ from benchmarks import baseline
 from benchmarks.resource_usage import ProcessMeters, pid_of_postgres
 from channels.http import HttpRequest, HttpResponse, HttpTransport
 from channels.sandbox.keys import write_certificate, write_service_account
+from channels.whatsapp_templates import TemplateStatus
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.cli.demo import QUIET_HOURS
+from dispatcher.delivery.whatsapp_texts import text_key, texts_of
 from dispatcher.devserver import supervisor
 from dispatcher.devserver.stack import free_port
 from dispatcher.devserver.supervisor import ChildCommand, Supervisor, supervised
 from dispatcher.embedded import engines
 from dispatcher.intake.recipient_import import parse
+from dispatcher.ledger.campaigns.whatsapp_templates import WhatsAppText, store
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.migrations import migrate
@@ -153,6 +156,7 @@ def bench_environment(people: int, workers: int, *, one_authority: bool = False)
         services = bootstrap.services()
         stack.callback(services.pool.close)
         approve_waiting(services, "benchmarks")
+        _approve_whatsapp_texts(services)
         _add_people(services, people)
         meters = ProcessMeters(
             postgres=pid_of_postgres(home),
@@ -213,6 +217,19 @@ def baseline_worker(workers: int) -> ChildCommand:
     options = ("worker", "--queues", "idle", "--concurrency", str(workers), "--hostname", "baseline@bench", "--loglevel", "WARNING")
     argv = (sys.executable, "-m", "celery", "-A", "benchmarks.baseline", *options)
     return ChildCommand("baseline", argv, supervisor.WORKERS)
+
+
+def _approve_whatsapp_texts(services: Services) -> None:
+    """Record every WhatsApp text as approved: the sink has no API for templates."""
+    account, now = services.whatsapp_account, services.clock()
+    assert account is not None
+    keys = [text_key(account, template, *place) for template in services.catalog.values() for place in texts_of(template)]
+    texts = [
+        WhatsAppText(key, f"text_{number}", f"HX{number:032x}", "MARKETING", TemplateStatus.APPROVED, "", now, now)
+        for number, key in enumerate(keys)
+    ]
+    with lend(services.pool) as connection:
+        store(connection, texts)
 
 
 def _add_people(services: Services, people: int) -> None:
