@@ -1,4 +1,4 @@
-"""Alerts that the program sends itself, without Prometheus: when something stands still, and when it is over."""
+"""Alerts that the program sends itself, without Prometheus: about each standstill, and about its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dispatcher.runtime.services import Services
 __all__ = ["LOOK_SECONDS", "Notice", "StandingAlert", "Watch", "acknowledge", "newest"]
 
 LOOK_SECONDS = 10.0
-HOLD = timedelta(seconds=10)  # what is over at the next look wakes nobody up
+HOLD = timedelta(seconds=10)  # no notification about what is over at the next look
 REPEAT = timedelta(hours=1)  # while nobody acknowledges it
 KEPT = timedelta(days=90)
 

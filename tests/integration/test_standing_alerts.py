@@ -16,7 +16,7 @@ from channels.base import Channel
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.events import publication
 from dispatcher.ledger.connection import PoolOptions, lend, open_pool
-from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.ledger.maintenance import standing_alerts, stopped_channels
 from dispatcher.maintenance import alerting
 from dispatcher.maintenance.alerting import Notice, Watch
 from dispatcher.runtime import notifications
@@ -93,7 +93,7 @@ def test_a_standstill_is_told_once_and_its_end_too(services: Services, watch: Wa
     assert inbox.take() == []
 
 
-def test_what_is_over_at_the_next_look_wakes_nobody(services: Services, watch: Watch, inbox: Inbox, clock: Clock) -> None:
+def test_what_is_over_at_the_next_look_notifies_nobody(services: Services, watch: Watch, inbox: Inbox, clock: Clock) -> None:
     stop(services)
     look(watch, clock)
     lift(services)
@@ -135,6 +135,17 @@ def test_of_two_watchers_one_notifies(services: Services, watch: Watch, inbox: I
         look(watch, clock, 5)
         look(Watch(lambda: services, other, clock), clock, 5)
     assert sorted([*inbox.take(), *other.take()]) == [("channel_stopped sms", False)]
+
+
+def test_while_one_watcher_notifies_no_other_does(services: Services, watch: Watch, inbox: Inbox, clock: Clock) -> None:
+    stop(services)
+    look(watch, clock)
+    with lend(services.pool) as connection, connection.transaction():
+        assert standing_alerts.take_lock(connection)  # another watcher is sending its notifications
+        look(watch, clock)
+        assert inbox.take() == []
+    look(watch, clock)
+    assert inbox.take() == [("channel_stopped sms", False)]
 
 
 def test_a_ledger_that_is_away_is_told_and_its_return(services: Services, inbox: Inbox, clock: Clock) -> None:
