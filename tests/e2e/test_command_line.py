@@ -7,7 +7,6 @@ import getpass
 import json
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -19,11 +18,12 @@ import typer
 
 from channels.base import Channel, InboundText, Uncertain
 from channels.providers.outbox import Outbox
-from dispatcher.campaigns import scheduler
+from dispatcher.campaigns import scheduler, submission
 from dispatcher.cli.command_groups import command_line
 from dispatcher.cli.errors import run
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.inbound import customer_replies
+from dispatcher.intake.campaign import read_request
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.policy import shipped
@@ -448,14 +448,13 @@ def test_a_database_that_is_away_is_said_in_one_line(dispatcher: Dispatcher, mon
 
 def test_a_campaign_file_spelled_otherwise_and_after_its_end_is_the_same_campaign(dispatcher: Dispatcher, files: Path) -> None:
     approve(dispatcher)
-    end = datetime.now(UTC) + timedelta(seconds=5)
+    end = datetime.now(UTC) - timedelta(minutes=1)
+    earlier = replace(bootstrap.services(), clock=lambda: end - timedelta(hours=1))
     text = "id: spring\ntemplate: loan_offer\nchannels: [email]\naudience: audience.jsonl\n"
     (files / "campaign.yaml").write_text(f"{text}expires_at: {end.isoformat()}\npriority: 4\n", encoding="utf-8")
-    assert dispatcher("campaign", "submit", files / "campaign.yaml").code == 0
+    assert submission.accept(earlier, read_request(files / "campaign.yaml", None)).status is submission.SubmitStatus.NEW
     other = end.astimezone(timezone(timedelta(hours=1)))
     (files / "campaign.yaml").write_text(f"priority: 4\nexpires_at: '{other.isoformat()}'\nroute: first\n{text}", encoding="utf-8")
-    assert dispatcher("campaign", "submit", files / "campaign.yaml").code == 0
-    time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()) + 0.1)
     assert dispatcher("campaign", "submit", files / "campaign.yaml").code == 0
     (files / "campaign.yaml").write_text(f"{text}priority: 3\n", encoding="utf-8")
     assert "other content" in dispatcher("campaign", "submit", files / "campaign.yaml").err
