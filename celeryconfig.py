@@ -57,7 +57,7 @@ task_routes = {
     "dispatcher.deliver_kafka": {"queue": "events"},
     "dispatcher.write_event_files": {"queue": "events"},  # waits for object storage
     "dispatcher.settle_events": {"queue": "inbound"},  # provider events, opt-outs among them, must not wait for a campaign
-    "dispatcher.give_sign": {"queue": "maintenance"},  # beat puts one on each lane
+    "dispatcher.record_heartbeat": {"queue": "maintenance"},  # beat puts one on each lane
     "dispatcher.release_due": {"queue": "clock"},  # every second: shares a process with nothing that can be long
     "dispatcher.sweep": {"queue": "maintenance"},
     "dispatcher.ask_providers": {"queue": "maintenance"},
@@ -120,9 +120,9 @@ beat_schedule = {
     "start scheduled runs": {"task": "dispatcher.run_schedules", "schedule": 10.0, "options": {"expires": 20}},
     "retain": {"task": "dispatcher.retain", "schedule": 3_600.0, "options": {"expires": 7_200}},
 } | {
-    # A sign of life of each lane, ahead of what waits there.
-    f"sign of life of {lane}": {
-        "task": "dispatcher.give_sign",
+    # A heartbeat of each lane, ahead of what waits there.
+    f"heartbeat of {lane}": {
+        "task": "dispatcher.record_heartbeat",
         "schedule": 5.0,
         "options": {"queue": lane, "priority": 0, "expires": 10},
     }

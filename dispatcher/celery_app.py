@@ -36,7 +36,7 @@ from celery.signals import (
 from dispatcher import broker_transport
 from dispatcher.broker_messages import HIDDEN, PUBLISHED_AT, RecordedRequest
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce, TaskTimeLimit
-from dispatcher.maintenance import signs_of_life
+from dispatcher.maintenance import heartbeats
 from dispatcher.maintenance.policy_in_force import PolicyWatch
 from dispatcher.runtime import bootstrap, metrics
 from dispatcher.runtime.logs import configure_logs
@@ -202,7 +202,7 @@ def _prepare_services(**_: object) -> None:
         _metrics_server[0].socket.close()
     _prepared.append(Future())
     threading.Thread(target=_make_services, args=_prepared, name="services", daemon=True).start()
-    threading.Thread(target=_give_signs, name="signs of life", daemon=True).start()
+    threading.Thread(target=_send_heartbeats, name="heartbeats", daemon=True).start()
 
 
 def _make_services(prepared: Future[Services]) -> None:
@@ -218,7 +218,7 @@ def _make_services(prepared: Future[Services]) -> None:
         prepared.set_exception(error)
 
 
-# -- signs of life -----------------------------------------------------------------------------------------------------
+# -- heartbeats --------------------------------------------------------------------------------------------------------
 
 
 class CurrentWork:
@@ -228,25 +228,25 @@ class CurrentWork:
     services: Services | None = None
 
 
-def _give_signs() -> None:
-    """Give a sign of life for the lane of a long task: the tasks that beat sends for that wait behind it."""
+def _send_heartbeats() -> None:
+    """Store a heartbeat for the lane of a long task: the tasks that beat sends for that wait behind it."""
     while True:
-        time.sleep(signs_of_life.SIGN_SECONDS)
+        time.sleep(heartbeats.HEARTBEAT_SECONDS)
         made, lane = CurrentWork.services, CurrentWork.lane
         if made is not None and lane is not None:
             with suppress(LedgerUnavailable):
-                signs_of_life.give(made, lane)
+                heartbeats.record(made, lane)
 
 
 @worker_shutdown.connect
 def _forget_lanes(**_: object) -> None:
-    """What is stopped on purpose is no standstill; another worker of the lane gives its next sign soon."""
-    bootstrap.forget_signs(list(app.amqp.queues.consume_from))
+    """What is stopped on purpose is no standstill; another worker of the lane sends its next heartbeat soon."""
+    bootstrap.end_heartbeats(list(app.amqp.queues.consume_from))
 
 
 @beat_init.connect
 def _forget_beat_at_end(**_: object) -> None:
-    atexit.register(bootstrap.forget_signs, [signs_of_life.BEAT])
+    atexit.register(bootstrap.end_heartbeats, [heartbeats.BEAT])
 
 
 # -- metrics -----------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.events import event_files, kafka_delivery, publication, webhook_delivery
 from dispatcher.inbound import provider_events
 from dispatcher.intake.errors import BadInput
-from dispatcher.maintenance import retention, signs_of_life, sweep
+from dispatcher.maintenance import heartbeats, retention, sweep
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker cannot be reached
 FIRST, LAST = 0, 9  # priorities on the broker
@@ -259,12 +259,12 @@ def run_sweep() -> None:
     _apply_all_events()
 
 
-@app.task(name="dispatcher.give_sign", bind=True, is_periodic=True)
-def give_sign(task: Task) -> None:
+@app.task(name="dispatcher.record_heartbeat", bind=True, is_periodic=True)
+def record_heartbeat(task: Task) -> None:
     """Every 5 s, on each lane: say that beat, broker, this worker and the database work."""
     lane, published_at = (task.request.delivery_info or {}).get("routing_key"), getattr(task.request, PUBLISHED_AT, None)
     if lane in LANES:  # whoever may publish may not invent parts
-        signs_of_life.give(services(), lane, published_at if isinstance(published_at, int | float) else None)
+        heartbeats.record(services(), lane, published_at if isinstance(published_at, int | float) else None)
 
 
 @app.task(name="dispatcher.retain", is_periodic=True, needs_policy=True)

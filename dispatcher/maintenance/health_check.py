@@ -147,7 +147,7 @@ def _standstills(services: Services) -> Iterator[CheckResult]:
         since = f" Since {finding.since:%Y-%m-%d %H:%M:%S} UTC." if finding.since else ""
         yield CheckResult("standstill", ok=False, detail=f"{finding.text}{since}")
     if not others:
-        yield CheckResult("work", ok=True, detail="nothing stands still" if condition.signs else "no worker has run yet")
+        yield CheckResult("work", ok=True, detail="nothing stands still" if condition.heartbeats else "no worker has run yet")
 
 
 _SHOWN_ABOVE = (Standstill.DATABASE, Standstill.BROKER, Standstill.CHANNEL_STOPPED)

@@ -258,9 +258,9 @@ def _by_kind(state: SystemState) -> list[Sample]:
 STATE_GAUGES = (
     StateGauge("standstill", "What stands still, by kind: 0 is good.", _by_kind, ("kind",)),
     StateGauge(
-        "sign_of_life_timestamp_seconds",
-        "When beat and a worker of each lane last gave a sign of life.",
-        lambda state: [({"part": part}, sign.seen_at.timestamp()) for part, sign in state.signs.items()],
-        ("part",),
+        "heartbeat_timestamp_seconds",
+        "When beat and a worker of each lane last sent a heartbeat.",
+        lambda state: [({"component": name}, heartbeat.seen_at.timestamp()) for name, heartbeat in state.heartbeats.items()],
+        ("component",),
     ),
 )

@@ -1,4 +1,4 @@
-"""What stands still: engines that do not answer, beat or workers that give no sign of life, work that is due and is not done."""
+"""What stands still: engines that do not answer, beat or workers that send no heartbeat, work that is due and is not done."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from enum import StrEnum
 
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.maintenance import metrics, progress, signs_of_life
+from dispatcher.ledger.maintenance import metrics, progress
+from dispatcher.ledger.maintenance.heartbeats import Heartbeat, newest_heartbeats
 from dispatcher.ledger.maintenance.metrics import Metrics
 from dispatcher.ledger.maintenance.progress import IdleCampaign
-from dispatcher.ledger.maintenance.signs_of_life import SignOfLife
-from dispatcher.maintenance.signs_of_life import BEAT, SILENT_SECONDS
+from dispatcher.maintenance.heartbeats import BEAT, SILENT_SECONDS
 from dispatcher.maintenance.surroundings import Surroundings, look
 from dispatcher.runtime.services import Services
 
@@ -52,10 +52,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class SystemState:
-    """The state of all parts. `signs` and `counts` are empty while the database does not answer."""
+    """The state of all components. `heartbeats` and `counts` are empty while the database does not answer."""
 
     around: Surroundings
-    signs: Mapping[str, SignOfLife]
+    heartbeats: Mapping[str, Heartbeat]
     counts: Metrics | None
     findings: Sequence[Finding]
     looked_at: datetime
@@ -76,20 +76,20 @@ def examine(services: Services) -> SystemState:
         return SystemState(around, {}, None, findings, now)
     try:
         with lend(services.pool) as connection:
-            signs = signs_of_life.all_signs(connection)
+            heartbeats = newest_heartbeats(connection)
             counts = metrics.metrics(connection, now)
             idle, overdue = progress.idle_campaigns(connection, now), progress.overdue_campaigns(connection, now)
     except LedgerUnavailable:
         return SystemState(around, {}, None, [*findings, _database()], now)
-    findings += _silent(signs, around, now)
+    findings += _silent(heartbeats, around, now)
     findings += _campaigns(idle, overdue, now)
     findings += _work(counts)
-    return SystemState(around, signs, counts, findings, now)
+    return SystemState(around, heartbeats, counts, findings, now)
 
 
-def is_silent(sign: SignOfLife | None, now: datetime) -> bool:
-    """Whether a part has given no sign of life for too long, or none ever."""
-    return sign is None or now - sign.seen_at > timedelta(seconds=SILENT_SECONDS)
+def is_silent(heartbeat: Heartbeat | None, now: datetime) -> bool:
+    """Whether a component has sent no heartbeat for too long, or none ever."""
+    return heartbeat is None or now - heartbeat.seen_at > timedelta(seconds=SILENT_SECONDS)
 
 
 def _database() -> Finding:
@@ -103,31 +103,31 @@ def _engines(around: Surroundings) -> Iterator[Finding]:
         yield Finding(Standstill.BROKER, "The broker does not answer: what is accepted waits in the ledger, and nothing is sent.")
 
 
-def _silent(signs: Mapping[str, SignOfLife], around: Surroundings, now: datetime) -> Iterator[Finding]:
-    """Beat and lanes without a sign of life. Where no part ever gave one, nothing was started yet: that is no standstill."""
-    if not signs:
+def _silent(heartbeats: Mapping[str, Heartbeat], around: Surroundings, now: datetime) -> Iterator[Finding]:
+    """Beat and lanes without a heartbeat. Where no component ever sent one, nothing was started yet: that is no standstill."""
+    if not heartbeats:
         return
-    parts = (BEAT, *lanes())
-    started_at = min(sign.first_at for sign in signs.values())
+    components = (BEAT, *lanes())
+    started_at = min(heartbeat.first_at for heartbeat in heartbeats.values())
     if now - started_at < timedelta(seconds=SILENT_SECONDS):
         return  # the others may still be starting
-    silent = [part for part in parts if is_silent(signs.get(part), now)]
-    newest = max(sign.seen_at for sign in signs.values())
-    if len(silent) == len(parts) and around.lanes and not any(lane.tasks for lane in around.lanes.values()):
+    silent = [component for component in components if is_silent(heartbeats.get(component), now)]
+    newest = max(heartbeat.seen_at for heartbeat in heartbeats.values())
+    if len(silent) == len(components) and around.lanes and not any(lane.tasks for lane in around.lanes.values()):
         silent = [BEAT]  # it puts nothing on the lanes
-    if len(silent) == len(parts):
-        text = "Neither beat nor any worker gives a sign of life: they are stopped or frozen, or cut off from the broker."
+    if len(silent) == len(components):
+        text = "Neither beat nor any worker sends a heartbeat: they are stopped or frozen, or cut off from the broker."
         yield Finding(Standstill.NOTHING_RUNS, text, since=newest)
         return
-    for part in silent:
-        since = signs[part].seen_at if part in signs else None
-        if part == BEAT:
+    for component in silent:
+        since = heartbeats[component].seen_at if component in heartbeats else None
+        if component == BEAT:
             yield Finding(
-                Standstill.BEAT, "Beat gives no sign of life: no campaign starts, and nothing that waits is sent.", since=since
+                Standstill.BEAT, "Beat sends no heartbeat: no campaign starts, and nothing that waits is sent.", since=since
             )
         else:
-            text = f"No worker of the lane {part} gives a sign of life: none runs, or it is frozen."
-            yield Finding(Standstill.LANE, text, part, since)
+            text = f"No worker of the lane {component} sends a heartbeat: none runs, or it is frozen."
+            yield Finding(Standstill.LANE, text, component, since)
 
 
 def _campaigns(idle: Sequence[IdleCampaign], overdue: Sequence[IdleCampaign], now: datetime) -> Iterator[Finding]:

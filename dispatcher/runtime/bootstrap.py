@@ -34,7 +34,8 @@ from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import EngineError, Engines, engines
 from dispatcher.ledger import partitions, roles, secret_keys
 from dispatcher.ledger.connection import PoolOptions, connect_once, lend, open_pool
-from dispatcher.ledger.maintenance import contract_texts, policies, signs_of_life
+from dispatcher.ledger.maintenance import contract_texts, policies
+from dispatcher.ledger.maintenance.heartbeats import forget_heartbeats
 from dispatcher.ledger.migrations import migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.policy.contracts import Contracts, read_contracts, with_contracts
@@ -204,11 +205,11 @@ def check_keys_and_policy(config: Settings, database_url: str, say: Callable[[st
         say(f"the policy has changed: {rules.digest[:12]} is in force now, instead of {before.digest[:12]}")
 
 
-def forget_signs(parts: Sequence[str]) -> None:
-    """Forget the signs of life of these parts: they stop on purpose. While the ledger is away, the signs stay."""
+def end_heartbeats(components: Sequence[str]) -> None:
+    """Forget the heartbeats of these components: they stop on purpose. While the ledger is away, the heartbeats stay."""
     config = settings()
     with suppress(LedgerUnavailable, EngineError), connect_once(check_ledger_keys(config), config.database_role) as connection:
-        signs_of_life.forget(connection, parts)
+        forget_heartbeats(connection, components)
 
 
 def services(

@@ -73,13 +73,13 @@ class IdleMachine:
         self.celery.send_task("dispatcher.submit_campaign", (form,), queue="fanout")
 
     def on_the_broker(self, lane: str) -> int:
-        """The messages of a lane but for signs of life, those included that a worker has and did not acknowledge."""
+        """The messages of a lane but for heartbeats, those included that a worker has and did not acknowledge."""
         place = urlsplit(self.broker_url)
         with Redis(unix_socket_path=place.path, db=int(place.query.partition("=")[2]), decode_responses=True) as client:
             lists = [key for key in client.scan_iter(f"{lane}*") if client.type(key) == "list"]
             waiting = [message for key in lists for message in client.lrange(key, 0, -1)]
             unacked = [message for message in client.hvals("unacked") if lane in json.loads(message)[2]]
-            return sum("dispatcher.give_sign" not in message for message in waiting + unacked)
+            return sum("dispatcher.record_heartbeat" not in message for message in waiting + unacked)
 
     def has_begun_to_send(self) -> bool:
         """Whether a byte of a claim's messages may have left; before, a lost claim is simply pending again."""

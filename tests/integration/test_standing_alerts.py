@@ -197,13 +197,13 @@ def test_a_webhook_gets_title_and_text_by_apprise() -> None:
         server.bodies = []  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         send = notifications.notifier([f"json://127.0.0.1:{server.server_port}/alerts"])
-        assert send("dispatcher: beat", "Beat gives no sign of life.", False)
+        assert send("dispatcher: beat", "Beat sends no heartbeat.", False)
         server.shutdown()
         (body,) = server.bodies  # type: ignore[attr-defined]
     document = json.loads(body)
     assert (document["title"], document["message"], document["type"]) == (
         "dispatcher: beat",
-        "Beat gives no sign of life.",
+        "Beat sends no heartbeat.",
         "failure",
     )
     assert not notifications.notifier(["json://127.0.0.1:1/"])("dispatcher: beat", "Nobody is there.", False)

@@ -19,8 +19,9 @@ from dispatcher.campaigns import scheduler
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.events import publication
 from dispatcher.ledger.connection import Connection, PoolOptions, lend, open_pool
-from dispatcher.ledger.maintenance import signs_of_life, stopped_channels
-from dispatcher.maintenance.signs_of_life import BEAT, SILENT_SECONDS, give
+from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.ledger.maintenance.heartbeats import record_heartbeats
+from dispatcher.maintenance.heartbeats import BEAT, SILENT_SECONDS, record
 from dispatcher.maintenance.standstills import Standstill, examine, lanes
 from dispatcher.runtime.services import Services
 from dispatcher.web.app import create
@@ -42,9 +43,9 @@ def services(database: str, clock: Clock) -> Iterator[Services]:
         yield made
 
 
-def alive(services: Services, *parts: str) -> None:
+def alive(services: Services, *components: str) -> None:
     with lend(services.pool) as connection:
-        signs_of_life.note(connection, dict.fromkeys(parts or ALL, services.clock()), "worker-1:4711")
+        record_heartbeats(connection, dict.fromkeys(components or ALL, services.clock()), "worker-1:4711")
 
 
 def found(services: Services) -> list[tuple[Standstill, str]]:
@@ -70,7 +71,7 @@ def test_before_the_first_start_nothing_stands_still(services: Services) -> None
 def test_a_frozen_worker_is_named_by_its_lane(services: Services, clock: Clock) -> None:
     alive(services)
     clock.pass_(SILENT_SECONDS + 1)
-    alive(services, *(part for part in ALL if part != "campaign"))
+    alive(services, *(component for component in ALL if component != "campaign"))
     assert found(services) == [(Standstill.LANE, "campaign")]
     assert readiness(services) == (200, ["lane"])
     assert (gauge(services, "lane"), gauge(services, "beat")) == (1, 0)
@@ -90,17 +91,17 @@ def test_silence_of_all_parts_is_one_standstill(services: Services, clock: Clock
 
 
 def test_a_sign_says_that_beat_lives_too(services: Services, clock: Clock) -> None:
-    give(services, "campaign", (clock() - timedelta(seconds=1)).timestamp())
-    signs = examine(services).signs
-    assert set(signs) == {BEAT, "campaign"}
-    assert signs["campaign"].seen_at - signs[BEAT].seen_at == timedelta(seconds=1)
-    clock.pass_(-9)  # a sign of another machine, whose clock is behind
-    give(services, "campaign")
-    assert examine(services).signs["campaign"].seen_at == signs["campaign"].seen_at
+    record(services, "campaign", (clock() - timedelta(seconds=1)).timestamp())
+    heartbeats = examine(services).heartbeats
+    assert set(heartbeats) == {BEAT, "campaign"}
+    assert heartbeats["campaign"].seen_at - heartbeats[BEAT].seen_at == timedelta(seconds=1)
+    clock.pass_(-9)  # a heartbeat of another machine, whose clock is behind
+    record(services, "campaign")
+    assert examine(services).heartbeats["campaign"].seen_at == heartbeats["campaign"].seen_at
 
 
 def test_a_lane_that_never_had_a_worker_is_named(services: Services, clock: Clock) -> None:
-    others = [part for part in ALL if part != "fanout"]
+    others = [component for component in ALL if component != "fanout"]
     alive(services, *others)
     assert found(services) == []  # it may still be starting
     clock.pass_(SILENT_SECONDS + 1)

@@ -29,7 +29,7 @@ LANES = {
     "dispatcher.settle_events": "inbound",
     "dispatcher.load_audience": "fanout",
     "dispatcher.keep_refused_job": "maintenance",
-    "dispatcher.give_sign": "maintenance",
+    "dispatcher.record_heartbeat": "maintenance",
     "dispatcher.release_due": "clock",
     "dispatcher.publish_events": "clock",
     "dispatcher.deliver_webhooks": "events",

@@ -1,4 +1,4 @@
-"""The console's page for operations: what stands still, and the last sign of life of each part."""
+"""The console's page for operations: what stands still, and the last heartbeat of each component."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dispatcher.domain.principal import Right, require
 from dispatcher.maintenance import alerting
-from dispatcher.maintenance.signs_of_life import BEAT
+from dispatcher.maintenance.heartbeats import BEAT
 from dispatcher.maintenance.standstills import SystemState, examine, is_silent, lanes
 from dispatcher.web.console.live import LIVE
 from dispatcher.web.console.login import FormToken, Operator, check_form_token
@@ -26,7 +26,7 @@ ALERTS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class PartRow:
+class ComponentRow:
     """Beat or a lane. `tasks` and `oldest_seconds` are None for beat, and where the broker does not say."""
 
     name: str
@@ -46,7 +46,7 @@ def operations_page(operator: Operator, services: ServicesDependency, still: boo
         "operations.html",
         operator=operator,
         state=state,
-        parts=list(_parts(state)),
+        components=list(_components(state)),
         alerts=alerting.newest(services, ALERTS_SHOWN) if state.counts is not None else [],
         refresh_seconds=None if still else REFRESH_SECONDS,
     )
@@ -61,17 +61,17 @@ def acknowledge(operator: Operator, number: int, services: ServicesDependency, f
     return RedirectResponse("/console/operations", HTTPStatus.SEE_OTHER)
 
 
-def _parts(state: SystemState) -> Iterator[PartRow]:
+def _components(state: SystemState) -> Iterator[ComponentRow]:
     now = state.looked_at
     for name in (BEAT, *lanes()):
-        sign, waiting = state.signs.get(name), state.around.lanes.get(name)
+        heartbeat, waiting = state.heartbeats.get(name), state.around.lanes.get(name)
         oldest = waiting.oldest_at if waiting else None
-        yield PartRow(
+        yield ComponentRow(
             name,
-            sign.seen_at if sign else None,
-            max(0.0, (now - sign.seen_at).total_seconds()) if sign else None,
-            sign.process if sign and name != BEAT else "",
-            is_silent(sign, now),
+            heartbeat.seen_at if heartbeat else None,
+            max(0.0, (now - heartbeat.seen_at).total_seconds()) if heartbeat else None,
+            heartbeat.process if heartbeat and name != BEAT else "",
+            is_silent(heartbeat, now),
             waiting.tasks if waiting else None,
             max(0.0, (now - datetime.fromtimestamp(oldest, UTC)).total_seconds()) if oldest else None,
         )

@@ -1,1 +1,1 @@
-INSERT INTO standing_alerts (kind, subject, text, began_at, notified_at) VALUES ('lane', 'campaign', 'No worker of the lane campaign gives a sign of life.', '2026-11-28 12:00:00+00', '2026-11-28 12:00:20+00');
+INSERT INTO standing_alerts (kind, subject, text, began_at, notified_at) VALUES ('lane', 'campaign', 'No worker of the lane campaign sends a heartbeat.', '2026-11-28 12:00:00+00', '2026-11-28 12:00:20+00');
