@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import goals, history, imports, killed, latency, optouts, rendering, report, stage_costs, throughput
+from benchmarks import distant, goals, history, imports, killed, latency, optouts, rendering, report, stage_costs, throughput
 from benchmarks.environment import BenchEnvironment, baseline_worker, bench_environment, campaign_worker, log_progress, wait_for
 from benchmarks.stage_costs import SendSetup, StageCosts
 from benchmarks.throughput import ThroughputRun, median_run
@@ -102,6 +102,7 @@ def _other_measurements(bench: BenchEnvironment, sizes: Sizes) -> dict[str, Any]
         throughput.campaign(bench, worker, Channel.PUSH, 1_000)  # warm-up
         results["latency"] = _latency(bench, sizes)  # before the audiences: after a large one, autovacuum is busy for a long time
         results["audiences"] = {str(people): asdict(_audience(bench, worker, people)) for people in sizes.audiences}
+    results["distant"] = {name: asdict(run) for name, run in distant.measure(bench, sizes.campaign, sizes.repeats).items()}
     results["killed"] = _killed(bench, sizes)
     log_progress("imports")
     results["imports"] = imports.measure(bench, sizes.imported)

@@ -66,6 +66,7 @@ class BenchEnvironment:
     meters: ProcessMeters
     environ: Mapping[str, str] = field(repr=False)
     workers: int
+    certificate: tuple[Path, Path]  # of the sinks, and its key
 
     def audience(self, people: int) -> Path:
         """An audience file for this many recipients, written once."""
@@ -163,7 +164,7 @@ def bench_environment(people: int, workers: int, *, one_authority: bool = False)
             sink=started.children["sink"].process.pid,
             broker_url=running_engines.broker_url,
         )
-        yield BenchEnvironment(services, home, sink, started, meters, environ, workers)
+        yield BenchEnvironment(services, home, sink, started, meters, environ, workers, (certificate, key))
 
 
 def _without_own_settings(environ: Mapping[str, str]) -> dict[str, str]:
@@ -195,9 +196,19 @@ def _environment(home: Path, sink: str, database_url: str, broker_url: str) -> d
     }
 
 
-def _sink(port: int, certificate: Path, key: Path) -> ChildCommand:
-    argv = (sys.executable, "-m", "benchmarks.sink", str(port), str(certificate), str(key))
-    return ChildCommand("sink", argv, supervisor.SERVERS, ready=partial(accepts_connections, port))
+def _sink(port: int, certificate: Path, key: Path, answer_milliseconds: int = 0, name: str = "sink") -> ChildCommand:
+    argv = (sys.executable, "-m", "benchmarks.sink", str(port), str(certificate), str(key), str(answer_milliseconds))
+    return ChildCommand(name, argv, supervisor.SERVERS, ready=partial(accepts_connections, port))
+
+
+@contextmanager
+def slow_sink(bench: BenchEnvironment, answer_milliseconds: int) -> Iterator[str]:
+    """One more sink, whose answers take so long, while the block runs. Yields its URL."""
+    port = free_port()
+    command = _sink(port, *bench.certificate, answer_milliseconds, "slow sink")
+    with supervised([command], bench.home / "log", bench.environ) as started:
+        started.await_ready(READY_SECONDS)
+        yield f"https://localhost:{port}"
 
 
 def accepts_connections(port: int, _pid: int) -> bool:

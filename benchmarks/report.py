@@ -39,6 +39,9 @@ def _lines(results: Results) -> Iterator[str]:
             f"import of {name}: {cost['python_us']:.0f} µs of Python and {cost['postgres_us']:.0f} µs of PostgreSQL a row,"
             f" {1e6 / cost['elapsed_us']:,.0f} rows/s"
         )
+    for name, run in results.get("distant", {}).items():
+        times = run["per_second"] / run["baseline_per_second"]
+        yield f"{name}, one process, answers after 100 ms: {run['per_second']:,.0f}/s, {times:.0f} times the baseline"
     if race := results.get("opt_outs"):
         yield (
             f"opt-outs: {race['opt_outs']} in running campaigns, {race['late_claims']} claims after one, "
@@ -47,7 +50,7 @@ def _lines(results: Results) -> Iterator[str]:
     if kills := results.get("killed"):
         increase = kills["small_batches_us"] / kills["large_batches_us"] - 1
         unknown = kills["unknown_per_process"]
-        yield f"kill -9: {unknown} messages unknown per process; costs {increase:.0%} more than batches of 1,000"
+        yield f"kill -9: {unknown} messages unknown per process; batches of 100 cost {increase:.0%} more than batches of 1,000"
     yield ""
     yield from _goals(results)
 

@@ -2,8 +2,9 @@
 
 It reads only the path and the length of a request. It must cost so little that the senders are measured, not the sink.
 
-    python -m benchmarks.sink PORT CERTIFICATE KEY
+    python -m benchmarks.sink PORT CERTIFICATE KEY [ANSWER_MILLISECONDS]
 
+With the last argument each answer waits for so long, as that of a distant provider does.
 `GET /count` returns what was received, and the processor time for it: {"requests", "bytes", "cpu_seconds"}.
 """
 
@@ -16,6 +17,9 @@ import socket
 import ssl
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 READ_BYTES = 1 << 18
@@ -61,7 +65,7 @@ def _response(status: bytes, body: bytes) -> bytes:
     return b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
 
 
-def read_requests(connection: SinkConnection, counts: SinkCounts) -> bool:
+def read_requests(connection: SinkConnection, counts: SinkCounts, send: Callable[[SinkConnection, bytes], None]) -> bool:
     """Read available data and answer each complete request. False if the client closed the connection."""
     while True:
         try:
@@ -73,10 +77,10 @@ def read_requests(connection: SinkConnection, counts: SinkCounts) -> bool:
         if not data:
             return False
         counts.bytes += len(data)
-        _process(connection, data, counts)
+        _process(connection, data, counts, send)
 
 
-def _process(connection: SinkConnection, data: bytes, counts: SinkCounts) -> None:
+def _process(connection: SinkConnection, data: bytes, counts: SinkCounts, send: Callable[[SinkConnection, bytes], None]) -> None:
     if connection.missing_bytes:
         connection.missing_bytes -= len(data)  # the clients do not pipeline requests
         if connection.missing_bytes > 0:
@@ -93,10 +97,38 @@ def _process(connection: SinkConnection, data: bytes, counts: SinkCounts) -> Non
         if connection.missing_bytes > 0:
             return
     head, connection.parts, connection.missing_bytes = connection.parts[0], [], 0
-    connection.socket.sendall(answer(head, counts))  # a few hundred bytes always fit into the socket's buffer
+    send(connection, answer(head, counts))
 
 
-def serve(port: int, certificate: str, key: str) -> None:
+def send_now(connection: SinkConnection, response: bytes) -> None:
+    """Send an answer: a few hundred bytes always fit into the socket's buffer."""
+    connection.socket.sendall(response)
+
+
+class DelayedAnswers:
+    """Answers that wait for a fixed time, in the order in which they are due."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._waiting: deque[tuple[float, SinkConnection, bytes]] = deque()
+
+    def add(self, connection: SinkConnection, response: bytes) -> None:
+        """Send this answer later."""
+        self._waiting.append((time.monotonic() + self._seconds, connection, response))
+
+    def send_due(self) -> float | None:
+        """Send what is due. Returns the seconds until the next answer is, or None where none waits."""
+        while self._waiting:
+            wait = self._waiting[0][0] - time.monotonic()
+            if wait > 0:
+                return wait
+            _, connection, response = self._waiting.popleft()
+            with suppress(OSError):  # the client has closed the connection
+                send_now(connection, response)
+        return None
+
+
+def serve(port: int, certificate: str, key: str, answer_seconds: float = 0.0) -> None:
     """Serve until killed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -104,11 +136,13 @@ def serve(port: int, certificate: str, key: str) -> None:
     listener = socket.create_server(("127.0.0.1", port), backlog=1_024)
     listener.setblocking(False)
     selector.register(listener, selectors.EVENT_READ, None)
+    delayed = DelayedAnswers(answer_seconds)
+    send = delayed.add if answer_seconds else send_now
     while True:
-        for ready, _ in selector.select():
+        for ready, _ in selector.select(delayed.send_due()):
             if ready.data is None:
                 _accept(listener, context, selector)
-            elif not _serve_connection(ready.data, counts):
+            elif not _serve_connection(ready.data, counts, send):
                 selector.unregister(ready.data.socket)
                 ready.data.socket.close()
 
@@ -121,7 +155,7 @@ def _accept(listener: socket.socket, context: ssl.SSLContext, selector: selector
     selector.register(wrapped, selectors.EVENT_READ, SinkConnection(wrapped))
 
 
-def _serve_connection(connection: SinkConnection, counts: SinkCounts) -> bool:
+def _serve_connection(connection: SinkConnection, counts: SinkCounts, send: Callable[[SinkConnection, bytes], None]) -> bool:
     if not connection.handshake_done:
         try:
             connection.socket.do_handshake()
@@ -130,8 +164,8 @@ def _serve_connection(connection: SinkConnection, counts: SinkCounts) -> bool:
         except OSError:
             return False
         connection.handshake_done = True
-    return read_requests(connection, counts)
+    return read_requests(connection, counts, send)
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), sys.argv[2], sys.argv[3])
+    serve(int(sys.argv[1]), sys.argv[2], sys.argv[3], sum(map(int, sys.argv[4:])) / 1_000)

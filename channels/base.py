@@ -348,7 +348,11 @@ class BadPayload(Exception):
 
 
 class Provider(Protocol):
-    """The API behind one channel. Safe to use from one thread at a time; cheap to make, holds pooled connections."""
+    """The API behind one channel. Safe to use from one thread at a time; cheap to make, holds pooled connections.
+
+    Several batches may be on their way at once: while the HTTP transport waits for one, `send` is called for the next (see
+    `channels.overlap`). So what belongs to one batch is kept in the call, not in the provider.
+    """
 
     name: str
     channel: Channel

@@ -28,6 +28,7 @@ from pydantic_core import from_json
 
 from channels.base import StaleClaim, Unavailable, Uncertain
 from channels.connection_gate import ConnectionGate
+from channels.overlap import WAIT_SECONDS_MAX, wait_for
 
 T = TypeVar("T")
 
@@ -205,8 +206,6 @@ class _Slot:
 class _Engine:
     """libcurl's multi handle, driven by a selector: any number of sockets, and work only for those with activity."""
 
-    _WAIT_SECONDS_MAX = 1.0
-
     def __init__(self, open_seconds_max: float) -> None:
         self.multi = pycurl.CurlMulti()
         self._open_seconds_max = open_seconds_max
@@ -242,19 +241,25 @@ class _Engine:
             slot.gate.waiting.remove(slot)
         slot.gate = None
 
-    def poll(self) -> None:
-        """Wait for socket activity, let libcurl handle it, and put each finished slot in the queue of its exchange."""
-        for key, events in self._selector.select(self._wait_seconds()):
+    def poll(self, seconds_max: float) -> bool:
+        """Wait at most so long for socket activity, let libcurl handle it, and put each finished slot in its exchange's queue.
+
+        Returns whether there was any.
+        """
+        active = self._selector.select(min(self._wait_seconds(), seconds_max))
+        for key, events in active:
             readable = pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0
             writable = pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
             self.multi.socket_action(key.fd, readable | writable)
-        if (self._due is not None and time.monotonic() >= self._due) or not self._watched:
+        is_due = self._due is not None and time.monotonic() >= self._due
+        if is_due or not self._watched:
             self._due = None
             self.multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
         for gate in self._gates.values():
             if gate.waiting:
                 self._admit(gate)
+        return bool(active) or is_due
 
     def close(self) -> None:
         for slot in list(self._in_flight.values()):
@@ -276,9 +281,7 @@ class _Engine:
         for gate in self._gates.values():
             if gate.waiting and (until is None or gate.waits_until < until):
                 until = gate.waits_until
-        if until is None:
-            return self._WAIT_SECONDS_MAX
-        return min(max(0.0, until - time.monotonic()), self._WAIT_SECONDS_MAX)
+        return WAIT_SECONDS_MAX if until is None else max(0.0, until - time.monotonic())
 
     def _set_timer(self, milliseconds: int) -> None:
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
@@ -339,9 +342,9 @@ class HttpTransport:
         `may_send` is called with the tag before each part of a body is sent. If it returns False, the request is aborted:
         `StaleClaim` if nothing of the body was sent.
 
-        Takes from `calls` when a slot is free. Exchanges may overlap. The caller must not pause long between results: nothing
-        is sent or received meanwhile, but the time of `timeout_seconds` runs. If the caller stops iterating, requests in flight
-        are aborted.
+        Takes from `calls` when a slot is free. Exchanges may overlap: see `channels.overlap`. The caller must not pause long:
+        nothing is sent or received meanwhile, but the time of `timeout_seconds` runs. If the caller stops iterating, requests in
+        flight are aborted.
         """
         engine = self._engine()
         waiting, finished, in_flight = iter(calls), deque[_Slot](), set[_Slot]()
@@ -355,7 +358,7 @@ class HttpTransport:
                 if not in_flight:
                     return
                 while not finished:
-                    engine.poll()
+                    wait_for(engine)
                 slot = finished.popleft()
                 in_flight.remove(slot)
                 tag, result = slot.tag, slot.result

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 
 import structlog
@@ -18,6 +18,7 @@ from structlog.contextvars import bind_contextvars
 
 from channels.alerts import alert
 from channels.base import Channel, Content, Outbound, Push
+from channels.overlap import Overlap
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
 from dispatcher.content import ContentRefusal, MessageLinks, RenderRequest, Template, take_render_counts
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
@@ -84,11 +85,14 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         with lend(services.pool) as connection:
             candidates = gather(connection, chunk, rows_to_decide, send_limits(services, chunk))
         changed: set[int] = set()
-        for batch in batches(candidates, services.limits.batch(chunk.spec.channels)):
-            claim = process_batch(services, chunk, batch, stopped_channels)
-            if claim.gate is CampaignGate.CLOSED or services.monotonic_clock() >= end:
-                return chunk
-            changed |= claim.changed
+        with Overlap(services.limits.in_flight_max) as sends:
+            for batch in batches(candidates, services.limits.batch(chunk.spec.channels)):
+                sends.make_room(len(batch))
+                claim = process_batch(services, chunk, batch, stopped_channels, sends)
+                if claim.gate is CampaignGate.CLOSED or services.monotonic_clock() >= end:
+                    return chunk
+                changed |= claim.changed
+                sends.poll()
         if not changed:
             break
         rows_to_decide = frozenset(changed)
@@ -178,8 +182,10 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
         yield batch
 
 
-def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped_channels: dict[Channel, str]) -> Claim:
-    """Take one batch through all steps. No connection is held during provider calls. Adds channels that stop to `stopped`."""
+def process_batch(
+    services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped_channels: dict[Channel, str], sends: Overlap
+) -> Claim:
+    """Decide, render and claim one batch, and start to send it. The rest, `send_claimed`, goes on while `sends` is polled."""
     take_render_counts()  # what the checks of templates rendered is no message
     prepared = prepare_all(services, chunk, batch, stopped_channels)
     entries, limits, approval = [item.entry for item in prepared], send_limits(services, chunk), _trigger_approval(services, chunk)
@@ -189,17 +195,29 @@ def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], 
     claimed = [item for item in prepared if item.entry.candidate.ref in claim.claimed]
     record_claim(chunk.spec.kind, [item.entry for item in prepared], claim)
     if claimed:
-        window = send_window_for_claim(services.pool, claim.number, deadline, services.monotonic_clock)
-        started = services.monotonic_clock()
-        hand_off_result = hand_off(services.providers, claimed, window)
-        record_hand_off(chunk.spec.kind, window, started, services)
-        concluded = conclude_all(services, chunk.spec, claimed, hand_off_result.results)
-        settle(services, chunk.spec.entity, claim.number, concluded)
-        record_outcomes(chunk.spec.kind, concluded)
-        stopped_channels |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
-        if hand_off_result.interruption is not None:
-            raise hand_off_result.interruption
+        sends.start(partial(send_claimed, services, chunk, claimed, claim.number, deadline, stopped_channels), len(claimed))
     return claim
+
+
+def send_claimed(
+    services: Services,
+    chunk: Chunk,
+    claimed: Sequence[PreparedMessage],
+    claim_number: int,
+    deadline: float,
+    stopped_channels: dict[Channel, str],
+) -> None:
+    """Hand off the messages of one claim and settle it. No connection is held during provider calls. Adds channels that stop."""
+    window = send_window_for_claim(services.pool, claim_number, deadline, services.monotonic_clock)
+    started = services.monotonic_clock()
+    hand_off_result = hand_off(services.providers, claimed, window)
+    record_hand_off(chunk.spec.kind, window, started, services)
+    concluded = conclude_all(services, chunk.spec, claimed, hand_off_result.results)
+    settle(services, chunk.spec.entity, claim_number, concluded)
+    record_outcomes(chunk.spec.kind, concluded)
+    stopped_channels |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
+    if hand_off_result.interruption is not None:
+        raise hand_off_result.interruption
 
 
 def _trigger_approval(services: Services, chunk: Chunk) -> int | None:

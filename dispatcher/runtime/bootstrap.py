@@ -262,6 +262,7 @@ def services(
         template_client=template_client(config),
         whatsapp_is_sandbox=config.providers[Channel.WHATSAPP] == SANDBOX,
         limits=DeliveryLimits(
+            in_flight_max=config.in_flight,
             send_deadline_seconds=config.send_deadline_seconds,
             lease_seconds=config.lease_seconds,
             together=messages_per_request(config),

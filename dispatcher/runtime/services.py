@@ -22,6 +22,7 @@ from dispatcher.runtime.template_folder import TemplateFolder
 from dispatcher.runtime.template_versions import TemplateVersions
 
 BATCH_MESSAGES_MAX = 100
+IN_FLIGHT_MAX = 400  # with answers after 100 ms, at most 4,000 messages a second
 COLLECT_AFTER = (50_000, 20, 100)  # thresholds of garbage collection; Python's defaults cost 8 µs a message
 
 
@@ -29,13 +30,16 @@ COLLECT_AFTER = (50_000, 20, 100)  # thresholds of garbage collection; Python's 
 class DeliveryLimits:
     """Limits of the work on messages: sizes and times.
 
-    `batch_messages_max` bounds how many messages a killed worker process leaves `unresolved`. `together` is how many messages one
-    request carries, by channel; where that is more than a batch, it is the bound. `send_deadline_seconds` is the longest time from
-    claim to hand-off: what is not handed off by then is not sent under this claim. `lease_seconds` is how long a worker may take
-    from claim to settlement before its claims count as lost; it exceeds that deadline and the longest provider call together.
+    A batch is what is decided and claimed at once. `in_flight_max` bounds the messages that are claimed and not settled, and so how
+    many a killed worker process leaves `unresolved`. `together` is how many messages one request carries, by channel; where that is
+    more than a batch, it is the batch, and where it is more than `in_flight_max`, it is the bound. `send_deadline_seconds` is the
+    longest time from claim to hand-off: what is not handed off by then is not sent under this claim. `lease_seconds` is how long a
+    worker may take from claim to settlement before its claims count as lost; it exceeds that deadline and the longest provider call
+    together.
     """
 
     batch_messages_max: int = BATCH_MESSAGES_MAX
+    in_flight_max: int = IN_FLIGHT_MAX
     together: Mapping[Channel, int] = field(default_factory=dict)
     send_deadline_seconds: float = 10.0
     lease_seconds: float = 60.0
@@ -49,7 +53,8 @@ class DeliveryLimits:
 
     def batch(self, channels: Sequence[Channel]) -> int:
         """How many messages are claimed at once: a batch, or a whole request where the only channel carries more in one."""
-        return max(self.batch_messages_max, self.together.get(channels[0], 1) if len(channels) == 1 else 1)
+        batch = min(self.batch_messages_max, self.in_flight_max)
+        return max(batch, self.together.get(channels[0], 1) if len(channels) == 1 else 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariabl
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
 from dispatcher.runtime.notifications import read_alert_targets
 from dispatcher.runtime.oidc_settings import OidcSettings, read_oidc
+from dispatcher.runtime.services import IN_FLIGHT_MAX
 
 SECRET_KEY_LENGTH_MIN = 32
 SEND_DEADLINE_SECONDS = 10.0
@@ -76,6 +77,7 @@ class Settings:
     send_deadline_seconds: float  # the longest time from claim to hand-off
     webhook_hosts: frozenset[str]  # of event endpoints that may be private or http
     audience_urls: tuple[AudienceUrl, ...]  # audiences are fetched from under these, and from nowhere else
+    in_flight: int  # messages that one worker process may have claimed and not settled
     lease_seconds: float  # how long a worker may take from claim to settlement before its claims count as lost
     contracts: Path = SHIPPED_CONTRACTS  # the texts of the contract for tailored messages
     seal_required: bool = False  # the public Celery tasks refuse plain arguments
@@ -171,6 +173,15 @@ def _settings(read: EnvironmentReader) -> Settings:
         event_files=read_event_files(read),
         alert_targets=read_alert_targets(read),
         send_deadline_seconds=send_deadline_seconds,
+        in_flight=int(
+            read.number(
+                "DISPATCHER_IN_FLIGHT",
+                default=IN_FLIGHT_MAX,
+                least=1,
+                most=10_000,
+                about="how many messages one worker process may have on their way: so many are unresolved after a `kill -9` of it",
+            )
+        ),
         lease_seconds=lease_seconds,
         specialise=read.choice(
             "DISPATCHER_SPECIALISE", ("on", "off"), "on", about="render along compiled paths; `off` runs the template each time"

@@ -23,7 +23,7 @@ from channels.sandbox.events import MailEvents, mail_event
 from channels.sandbox.keys import SendGridSigner
 from dispatcher.devserver import supervisor
 from tests.chaos.load import KINDS, OFFER, Load
-from tests.chaos.program import BATCH_MESSAGES_MAX, CAMPAIGN_CHILDREN, LEASE_SECONDS, TRANSACTIONAL_CHILDREN, Program, repeat
+from tests.chaos.program import CAMPAIGN_CHILDREN, IN_FLIGHT_MAX, LEASE_SECONDS, TRANSACTIONAL_CHILDREN, Program, repeat
 
 FREEZE_SECONDS = LEASE_SECONDS + 2.0
 ROWS = 5_000  # of an import that is killed in the middle
@@ -331,20 +331,20 @@ def _same_keys(program: Program, load: Load, rng: Random) -> Struck:
 
 
 _FIRST, WHATSAPP = KINDS[0], KINDS[-1]
-_ALL_CHILDREN = (CAMPAIGN_CHILDREN + TRANSACTIONAL_CHILDREN) * BATCH_MESSAGES_MAX
-_CAMPAIGN_CHILDREN = CAMPAIGN_CHILDREN * BATCH_MESSAGES_MAX
+_ALL_CHILDREN = (CAMPAIGN_CHILDREN + TRANSACTIONAL_CHILDREN) * IN_FLIGHT_MAX
+_CAMPAIGN_CHILDREN = CAMPAIGN_CHILDREN * IN_FLIGHT_MAX
 
 FAULTS: tuple[Fault, ...] = (
-    Fault("campaign child: kill -9", _kill(_campaign_child), BATCH_MESSAGES_MAX),
-    Fault("campaign child: frozen", _freeze(_campaign_child), BATCH_MESSAGES_MAX),
+    Fault("campaign child: kill -9", _kill(_campaign_child), IN_FLIGHT_MAX),
+    Fault("campaign child: frozen", _freeze(_campaign_child), IN_FLIGHT_MAX),
     Fault("campaign worker: kill -9 of the parent", _kill(_only("campaign")), _CAMPAIGN_CHILDREN),
     Fault("campaign worker: kill -9 of all", _kill(_of("campaign")), _CAMPAIGN_CHILDREN),
     Fault("campaign worker: frozen", _freeze(_of("campaign")), _CAMPAIGN_CHILDREN),
     Fault("campaign worker: frozen while it sends", _freeze_sender(_of("campaign")), _CAMPAIGN_CHILDREN),
     Fault("campaign worker: cut off from PostgreSQL", _cut_off("campaign"), _CAMPAIGN_CHILDREN),
-    Fault("transactional worker: kill -9", _kill(_of("transactional")), BATCH_MESSAGES_MAX),
-    Fault("transactional worker: frozen", _freeze(_of("transactional")), BATCH_MESSAGES_MAX),
-    Fault("transactional worker: cut off from PostgreSQL", _cut_off("transactional"), BATCH_MESSAGES_MAX),
+    Fault("transactional worker: kill -9", _kill(_of("transactional")), IN_FLIGHT_MAX),
+    Fault("transactional worker: frozen", _freeze(_of("transactional")), IN_FLIGHT_MAX),
+    Fault("transactional worker: cut off from PostgreSQL", _cut_off("transactional"), IN_FLIGHT_MAX),
     Fault("campaign worker: clock an hour ahead", _move_clock("campaign", HOUR)),
     Fault("campaign worker: clock an hour behind", _move_clock("campaign", -HOUR)),
     Fault("clock worker: kill -9", _kill(_of("clock"))),

@@ -42,7 +42,7 @@ from tests.support.services import TEMPLATES, make_services, policy_without_quie
 LEASE_SECONDS = 6.0
 SEND_DEADLINE_SECONDS = 2.0
 CAMPAIGN_CHILDREN = TRANSACTIONAL_CHILDREN = 2
-BATCH_MESSAGES_MAX = DeliveryLimits().batch_messages_max
+IN_FLIGHT_MAX = DeliveryLimits().in_flight_max
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 CUT_OFF = ("campaign", "transactional", "maintenance", "web")  # processes that a fault can cut off from PostgreSQL
 CLOCKS = ("campaign", "clock", "maintenance")  # processes whose clock a fault can move

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -28,6 +28,7 @@ from channels.base import (
     Uncertain,
     assemble,
 )
+from channels.overlap import wait_for
 from channels.providers.outbox import Outbox
 from channels.send_window import SendWindow
 from dispatcher.campaigns import dry_run, scheduler, submission
@@ -240,6 +241,45 @@ def test_a_batch_grows_to_what_one_request_carries_where_all_go_by_that_channel(
     submit(larger, [f"c-{number}" for number in range(5)], channels=channels)
     work(larger)
     assert counting.handed == handed
+
+
+@dataclass(eq=False)
+class DistantOutbox(Outbox):
+    """An outbox that answers a batch only when nothing else can be done meanwhile."""
+
+    channel: Channel
+    on_their_way: list[int] = field(default_factory=list)  # messages, before each wait
+    waiting: list[Sequence[Outbound]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.channel)
+
+    def poll(self, seconds_max: float) -> bool:
+        """See `channels.overlap.Waiting`."""
+        self.on_their_way.append(sum(map(len, self.waiting)))
+        if seconds_max and self.waiting:
+            del self.waiting[0]
+        return bool(seconds_max)
+
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
+        """See `channels.base.Provider`."""
+        self.waiting.append(batch)
+        while any(each is batch for each in self.waiting):
+            wait_for(self)
+        yield from super().send(batch, window)
+
+
+def test_while_one_batch_travels_the_next_are_decided_up_to_a_limit(services: Services) -> None:
+    distant = DistantOutbox(Channel.EMAIL)
+    limits = replace(services.limits, batch_messages_max=2, in_flight_max=7)
+    slow = replace(services, providers={**services.providers, Channel.EMAIL: distant}, limits=limits)
+    people = [f"c-{number}" for number in range(12)]
+    add_people(services, *(person(each, number) for number, each in enumerate(people)))
+    submit(slow, people, channels=["email"])
+    (due,) = scheduler.due_chunks(slow)
+    run_chunk(slow, due.period, due.number)
+    assert states(services) == {"accepted": 12}
+    assert max(distant.on_their_way) == 6
 
 
 def test_a_choice_made_after_gathering_is_seen_by_the_gate(services: Services) -> None:
