@@ -38,6 +38,7 @@ _SMS_REPLACEMENTS = str.maketrans(
 )
 # Characters that are not shown and that `isprintable` does not tell: joiners, fillers and variation selectors.
 _UNSEEN = ("\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u180b", "\u180c", "\u180d", *map(chr, range(0xFE00, 0xFE10)))
+_UNSEEN_CLASS = re.compile(f"[{''.join(_UNSEEN)}]")
 _NOT_SHOWN = {ord(each): "" for each in (*_UNSEEN, *(each for each in map(chr, range(0x10000)) if category(each) == "Cf"))}
 # What IDNA reads as a dot, and what texts hold that would otherwise be normalised for each message.
 _READ_AS = (("\u3002", "."), ("\uff61", "."), ("\u00a0", " "), ("\u202f", " "), ("\u2009", " "), ("…", "..."))
@@ -50,6 +51,10 @@ _PUNCTUATION = ".,;:!?)"  # after a link in a text: mail clients and telephones 
 
 _DOT = re.compile(r"\.(?=[^\W_])")  # begins with a fixed character, too
 _BARE = re.compile(r"(?P<host>[\w-]+(?:\.[\w-]+)+)\.?(?P<rest>(?::[0-9]+)?[/?#\\][^\s<>\"']*|:[0-9]+)?")
+# Every link has one; "9.000" and "10. Mai" have none. Begins with a set of characters, too.
+_LINK_START = re.compile(r"[.:/\\](?:(?<!\.)(?=\S)|(?=[^\W\d_])|(?<=www\.))", re.IGNORECASE)
+# What is not among these may be read as another character: `as_read` turns none of these into a part of a link.
+_UNUSUAL = re.compile("[^\n -~\u00a0-\u00ac\u00ae-\u00ff\u0152\u0153\u2009\u2013\u2014\u2018\u2019\u201c-\u201e\u202f\u20ac]")
 _SLASHES = frozenset({"//", ":/", "\\\\", ":\\"})  # after any scheme, or none; browsers also take one, or the other kind
 # Besides all of two letters. Programs that make links of bare names know these.
 _TOP_LEVEL_DOMAINS = frozenset(
@@ -74,7 +79,7 @@ def as_read(text: str) -> str:
         return text
     for old, new in (*_READ_AS, *_READ_AS_IN_SMS):
         text = text.replace(old, new)
-    if not text.replace("\n", "").isprintable() or any(each in text for each in _UNSEEN):
+    if not text.replace("\n", "").isprintable() or _UNSEEN_CLASS.search(text):
         text = text.translate(_NOT_SHOWN)
     return text if is_normalized("NFKC", text) else normalize("NFKC", text)
 
@@ -122,6 +127,8 @@ def text_links(text: str, *known: Container[str]) -> list[str]:
     A name with dots is a link where it is within a `known` host, begins with "www.", follows slashes, or ends in a top-level domain
     and has a path.
     """
+    if _holds_no_link(text):
+        return []
     text = as_read(text)
     links = list(_with_scheme(text))
     found = [link for _, _, link in links]
@@ -138,6 +145,11 @@ def text_links(text: str, *known: Container[str]) -> list[str]:
         ):
             found.append(f"https://{host}{rest}")
     return found
+
+
+def _holds_no_link(text: str) -> bool:
+    """Whether a text surely has no link: a cheap look at texts as most are, which each message has several of."""
+    return not _LINK_START.search(text) and (text.isascii() or not _UNUSUAL.search(text))
 
 
 def may_name_host(text: str) -> bool:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from channels.base import Channel, Sms, WhatsApp
 from channels.sms_segments import count_segments
 from dispatcher.content import LinkHosts, Template, check, load
+from dispatcher.content.links import text_links
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.intake.campaign import ValidationContext, parse_campaign
 from dispatcher.intake.errors import BadInput
@@ -363,3 +366,30 @@ def test_a_declaration_lists_a_few_links(tmp_path: Path, links: str) -> None:
     files = small_folder()
     files["hello/template.toml"] = files["hello/template.toml"].replace('type = "url"', f'type = "url"\nlinks = {links}')
     assert {fault.field for fault in check(write(tmp_path, files))} == {"variables.offer_url.links"}
+
+
+PIECES = st.sampled_from(
+    [
+        *"abz019 \n.:/\\@-_…é’€½",
+        "\u00ad",
+        "\u200b",
+        "\u3002",
+        "\uff0e",
+        "\u2024",
+        "\uff1a",
+        "\u00a0",
+        "www.",
+        "http",
+        "://",
+        "be",
+        "kbc",
+    ]
+)
+
+
+@example("kbc.\u00adbe")
+@example("kbc\uff0ebe")
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_a_cheap_look_finds_every_text_with_a_link(text: str) -> None:
+    surely = "https://x.example/ "  # beside it a text is read in full
+    assert text_links(f"{surely}\n{text}", {"kbc.be"})[1:] == text_links(text, {"kbc.be"})
