@@ -43,7 +43,7 @@ from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits, Watched
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
-from dispatcher.runtime.template_folder import TemplateFolder, load_sound
+from dispatcher.runtime.template_folder import TemplateFolder, file_stamps, load_sound
 from dispatcher.runtime.template_versions import TemplateVersions, name_open_versions
 
 CONFIGURATION_ERRORS = (InvalidSettings, InvalidPolicy, InvalidTemplates, KeyMismatch)
@@ -125,10 +125,23 @@ def _examine_sound(on_faults: Callable[[Sequence[TemplateError]], None]) -> tupl
     """As `examine`, without the templates that have faults."""
     config = settings()
     rules, text = policy(config)
-    catalog = load_sound(config.templates, rules, _random(config.specialise))
+    catalog = _sound_templates(config, rules)
     if catalog.faults:
         on_faults(catalog.faults)
     return config, rules, catalog, text
+
+
+_sound: dict[object, Catalog] = {}
+
+
+def _sound_templates(config: Settings, rules: Policy) -> Catalog:
+    """The templates without faults, read once per process while neither their files nor the policy change: to check them takes
+    one to two seconds."""
+    key = (config.templates, tuple(file_stamps(config.templates)), rules.digest, config.specialise)
+    if key not in _sound:
+        _sound.clear()
+        _sound[key] = load_sound(config.templates, rules, _random(config.specialise))
+    return _sound[key]
 
 
 @lru_cache(maxsize=1)
