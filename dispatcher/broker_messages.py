@@ -40,6 +40,7 @@ REFERENCE_MAX = 2**31 - 1
 
 NOT_DECODED = "its body cannot be decoded; it should be JSON in UTF-8"
 PUBLISHED_AT = "published_at"  # a header of our messages, a Unix time
+TRACEPARENT = "traceparent"  # a header that OpenTelemetry adds where the sender traces
 NO_TASK_MESSAGE = "it is no message of Celery's protocol: headers `id` and `task`, and the body [arguments, keyword arguments, {}]"
 BAD_TIME = "its header `eta` or `expires` is no time; it should be like 2026-11-23T10:00:00Z"
 TOO_FAR = "its header `eta` (or countdown) is more than five minutes ahead; use the job's own field `send_at`"
@@ -54,6 +55,7 @@ TEXTS = frozenset({
     NOT_DECODED, NO_TASK_MESSAGE, BAD_TIME, TOO_FAR, HAS_SEQUEL, UNKNOWN_TASK, CELERY_TASK, NO_REFERENCES, TOO_LATE, KILLED, FAULT
 })  # fmt: skip
 
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C trace context, version 00
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SEQUELS = ("callbacks", "errbacks", "chain", "chord")
 
@@ -245,6 +247,8 @@ def _headers(call: TaskMessageCall, now: datetime) -> dict[str, Any]:
     name = call.fields["id"]
     published_at = call.fields.get(PUBLISHED_AT)
     times = {PUBLISHED_AT: published_at} if isinstance(published_at, float) and 0 < published_at <= now.timestamp() + 60 else {}
+    traceparent = call.fields.get(TRACEPARENT)
+    trace = {TRACEPARENT: traceparent} if isinstance(traceparent, str) and _TRACEPARENT.fullmatch(traceparent) else {}
     shown = repr(tuple(call.positional)) if call.task not in PUBLIC_TASKS | {KEEP_TASK} else HIDDEN
     return {
         "task": call.task,
@@ -256,6 +260,7 @@ def _headers(call: TaskMessageCall, now: datetime) -> dict[str, Any]:
         "argsrepr": shown,
         "kwargsrepr": HIDDEN if shown == HIDDEN else "{}",
         **times,
+        **trace,
     }
 
 

@@ -45,11 +45,13 @@ def publish(dues: Iterable[DueChunk]) -> None:
     """Put chunks on the broker: those of campaigns on their lane by priority, triggers on the fast lane."""
     for due in dues:
         if due.priority is None:
-            send_trigger.apply_async((due.period, due.number), priority=LAST if due.is_repeat else FIRST)
+            with within(due.trace):
+                send_trigger.apply_async((due.period, due.number), priority=LAST if due.is_repeat else FIRST)
         else:
             first = due.is_first_of_campaign
             priority = LAST if due.is_repeat and not first else _broker_priority(due.priority, first)
-            send_chunk.apply_async((due.period, due.number), priority=priority)
+            with within(due.trace):
+                send_chunk.apply_async((due.period, due.number), priority=priority)
 
 
 def lane_depths() -> LaneDepths:

@@ -29,6 +29,7 @@ class DueChunk:
     priority: int | None
     is_first_of_campaign: bool = False
     is_repeat: bool = False  # published before: new work goes first
+    trace: str | None = None  # what is done with it belongs to this trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,13 @@ def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
 
 # A published chunk `k` counts as lost when nobody has worked on it for so long: a lease, then two, four … up to 64.
 _IS_LOST = "k.touched_at < %(now)s - %(lease)s * 2 ^ least(k.repeats, 6)"
+
+
+# The trace of a chunk `k`'s campaign or trigger.
+_TRACE = """
+    CASE WHEN k.campaign_no IS NULL THEN (SELECT t.spec->>'trace' FROM triggers t WHERE t.chunk = k.chunk)
+         ELSE (SELECT c.spec->>'trace' FROM campaigns c WHERE c.no = k.campaign_no) END
+"""
 
 
 def take_due(
@@ -125,7 +133,7 @@ def take_due(
         UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s,
             repeats = CASE WHEN p.is_repeat THEN k.repeats + 1 ELSE 0 END
         FROM picked p WHERE {same_chunk("k", "p")}
-        RETURNING k.period, k.chunk, p.priority, p.started_campaign, p.is_repeat
+        RETURNING k.period, k.chunk, p.priority, p.started_campaign, p.is_repeat, {_TRACE}
         """,
         {
             "now": now,
@@ -137,10 +145,10 @@ def take_due(
         },
     ).fetchall()
     rows.sort(key=lambda row: row[:2])
-    first = {campaign: number for _, number, _, campaign, _ in reversed(rows) if campaign is not None}
+    first = {campaign: number for _, number, _, campaign, *_ in reversed(rows) if campaign is not None}
     return [
-        DueChunk(period, number, priority, first.get(campaign) == number, is_repeat)
-        for period, number, priority, campaign, is_repeat in rows
+        DueChunk(period, number, priority, first.get(campaign) == number, is_repeat, trace)
+        for period, number, priority, campaign, is_repeat, trace in rows
     ]
 
 
@@ -199,7 +207,7 @@ def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueCh
         """,
         {"now": now, "soon": now + pace.EARLY, "no": chunk.campaign_no, "period": chunk.period},
     ).fetchall()
-    return [DueChunk(period, number, priority) for period, number, priority in rows]
+    return [DueChunk(period, number, priority, trace=chunk.spec.trace) for period, number, priority in rows]
 
 
 def reopen_due_messages(connection: Connection, now: datetime, limit: int) -> int:
