@@ -29,6 +29,7 @@ from dispatcher.events import event_files, kafka_delivery, publication, webhook_
 from dispatcher.inbound import provider_events
 from dispatcher.intake.errors import BadInput
 from dispatcher.maintenance import heartbeats, retention, sweep
+from dispatcher.runtime.tracing import within
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker cannot be reached
 FIRST, LAST = 0, 9  # priorities on the broker

@@ -13,12 +13,15 @@ import structlog
 from redis.exceptions import ConnectionError as BrokerConnectionError
 from structlog.typing import EventDict
 
+from dispatcher.runtime import tracing
+
 _TASK_NAME = re.compile(r"[\w.]{1,100}")
 
 
 def configure_logs(level: int = logging.INFO) -> None:
     """Format our own and the libraries' logs in the same way."""
     shared: list[structlog.typing.Processor] = [
+        add_trace_ids,
         structlog.contextvars.merge_contextvars,  # the task or request, the campaign and chunk that are worked on
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -50,6 +53,12 @@ def configure_logs(level: int = logging.INFO) -> None:
     logging.getLogger("celery.app.trace").filters[:] = [hide_error_text]
     logging.captureWarnings(True)  # else they are lines of their own, in no format
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings contain connection strings
+
+
+def add_trace_ids(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Name the trace and span in which the line was written, where traces are on."""
+    event.update(tracing.log_ids())
+    return event
 
 
 def hide_message_bodies(record: logging.LogRecord) -> bool:

@@ -168,10 +168,8 @@ def start(processor: SpanProcessor | None = None) -> TracerProvider:
     return provider
 
 
-def trace_requests(application: Any, provider: TracerProvider) -> None:
+def trace_requests(application: Any) -> None:
     """Trace the requests of a FastAPI application."""
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # a worker has no web framework
 
-    FastAPIInstrumentor.instrument_app(
-        application, tracer_provider=provider, excluded_urls=NOT_TRACED, exclude_spans=["receive", "send"]
-    )
+    FastAPIInstrumentor.instrument_app(application, excluded_urls=NOT_TRACED, exclude_spans=["receive", "send"])

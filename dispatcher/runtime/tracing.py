@@ -101,6 +101,12 @@ def current_traceparent() -> str | None:
     return f"00-{current.trace_id:032x}-{current.span_id:016x}-01"
 
 
+def flush() -> None:
+    """Export what is not exported yet, for at most two seconds: a collector that is away must not delay the end of a process."""
+    if Switch.is_on and callable(force := getattr(trace.get_tracer_provider(), "force_flush", None)):
+        force(2_000)
+
+
 def log_ids() -> Mapping[str, str]:
     """The ids of the current span for a log line, by the names of OpenTelemetry's data model for logs."""
     if not Switch.is_on:
