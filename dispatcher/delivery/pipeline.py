@@ -70,7 +70,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
     if chunk is None:
         return None
     bind_contextvars(campaign=chunk.campaign_id, period=period, chunk=number)  # of every line until the task ends
-    with span("chunk", _chunk_attributes(chunk), parent=chunk.spec.trace):
+    with span("chunk", _chunk_attributes(chunk)):
         return _run(services, chunk)
 
 

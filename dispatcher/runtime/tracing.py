@@ -112,7 +112,9 @@ def log_ids() -> Mapping[str, str]:
     if not Switch.is_on:
         return {}
     current = trace.get_current_span().get_span_context()
-    return {"trace_id": f"{current.trace_id:032x}", "span_id": f"{current.span_id:016x}"} if current.is_valid else {}
+    if not current.trace_flags.sampled:  # an id that leads nowhere
+        return {}
+    return {"trace_id": f"{current.trace_id:032x}", "span_id": f"{current.span_id:016x}"}
 
 
 def trace_id(traceparent: str | None) -> str | None:
