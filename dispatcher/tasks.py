@@ -17,7 +17,7 @@ from celery.signals import beat_init
 from kombu.exceptions import ChannelError, OperationalError
 
 from celeryconfig import LANES
-from dispatcher.broker_messages import KEEP_TASK, PUBLISHED_AT
+from dispatcher.broker_messages import KEEP_TASK, PLACE, PUBLISHED_AT
 from dispatcher.campaigns import public_tasks, refused_jobs, schedule_runs, scheduler, submission, whatsapp_templates
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
@@ -52,7 +52,8 @@ def publish(dues: Iterable[DueChunk]) -> None:
             first = due.is_first_of_campaign
             priority = LAST if due.is_repeat and not first else _broker_priority(due.priority, first)
             with within(due.trace):
-                send_chunk.apply_async((due.period, due.number), priority=priority)
+                headers = {PLACE: list(due.place)} if due.place is not None else None
+                send_chunk.apply_async((due.period, due.number), priority=priority, headers=headers)
 
 
 def lane_depths() -> LaneDepths:

@@ -184,14 +184,14 @@ def web_on(port: int, *argv: str) -> ChildCommand:
 def test_a_port_in_use_is_reported_with_the_part_and_the_setting() -> None:
     with foreign_listener() as first, foreign_listener() as second:
         with pytest.raises(PortError) as caught:
-            check_ports([beat(), web_on(first), flower(second)], patience_seconds=0)
+            check_ports([beat(), web_on(first), flower(second, Path(), "")], patience_seconds=0)
         web_line, flower_line = str(caught.value).splitlines()
         assert web_line.startswith(f"port {first} of web is used by ")
         assert f"(process {os.getpid()})" in web_line
         assert web_line.endswith(": end that program, or set DISPATCHER_PUBLIC_URL to a URL with another port")
         assert flower_line.startswith(f"port {second} of flower is used by ")
         assert flower_line.endswith("or start with --no-flower")
-    check_ports([beat(), web_on(first), flower(second)])
+    check_ports([beat(), web_on(first), flower(second, Path(), "")])
 
 
 def test_ports_of_an_earlier_run_may_be_freed_late() -> None:

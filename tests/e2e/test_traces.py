@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -92,7 +93,8 @@ def test_a_campaign_is_one_trace_and_nothing_personal_is_in_any(database: str, b
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     key, keys = local_key(KeyRing.of(SECRET.encode()).newest, tmp_path)
-    with make_services(database) as services, running(state_folder=tmp_path / "sandbox") as double, ExitStack() as servers:
+    with make_services(database) as made, running(state_folder=tmp_path / "sandbox") as double, ExitStack() as servers:
+        services = replace(made, webhook_hosts=frozenset({"127.0.0.1"}))
         collector, crm = servers.enter_context(otlp_receiver()), servers.enter_context(receiver())
         double.set_events(sendgrid_url=f"{url}/webhooks/sendgrid", delay_seconds=0.2)
         environ = {
@@ -111,7 +113,6 @@ def test_a_campaign_is_one_trace_and_nothing_personal_is_in_any(database: str, b
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
-        services = replace(services, webhook_hosts=frozenset({"127.0.0.1"}))
         add_people(services, *(person(f"c-{number}", number, language="nl") for number in range(30)))
         form = {"id": "crm", "url": crm.url, "batch_max": 100, "types": ["dispatcher.message.*"]}
         event_endpoints.add(services, event_endpoints.parse_form(form), "tests")
@@ -123,17 +124,30 @@ def test_a_campaign_is_one_trace_and_nothing_personal_is_in_any(database: str, b
             call(f"{url}/v1/campaigns", {**headers, "tracestate": "who=anna-peeters", "baggage": "who=anna-peeters"}, campaign)
             assert wait_until(lambda: any(each.name == "delivery report" for each in collector.spans), 60), log.read_text()[-4000:]
             assert wait_until(lambda: {each.name for each in collector.spans if each.trace == CALLER} >= WAY, 60), names(collector)
+            token = link_token(double.message(1))
+            call(f"{url}/u/{token}?who=anna-peeters", {"User-Agent": "anna-peeters"})
+            assert wait_until(lambda: "GET /u/{token:path}" in names(collector), 60), names(collector)
         check_parents([each for each in collector.spans if each.trace == CALLER])
         assert not any(name.startswith("run/dispatcher.") for name in names(collector) - WAY - {"run/dispatcher.settle_events"})
         assert {event.get("traceparent", "")[3:35] for event in crm.events} == {CALLER}
         exported = b"".join(collector.bodies)
 
-    for planted in (b"peeters", b"@example", b"zonnepanelen", key.encode(), SECRET.encode()):
+    written = log.read_bytes()
+    for planted in (b"peeters", b"@example.org", b"+32470", b"zonnepanelen", token.encode(), key.encode(), SECRET.encode()):
         assert planted not in exported, planted
+        assert planted not in written, planted
+    assert CALLER.encode() in written
 
 
 def names(collector: OtlpReceiver) -> set[str]:
     return {each.name for each in collector.spans}
+
+
+def link_token(message: Mapping[str, Any]) -> str:
+    """The token of the unsubscribe link in a mail that the sandbox got."""
+    found = re.search(r"/u/([\w.~-]+)", json.dumps(message))
+    assert found is not None
+    return found[1]
 
 
 def check_parents(spans: list[ReceivedSpan]) -> None:
