@@ -270,7 +270,7 @@ def _place(call: TaskMessageCall) -> str:
     """What Flower shows of a chunk after its arguments. Only a name that can be a campaign's id: whoever may publish could write
     anything there."""
     place = call.fields.get(PLACE)
-    if not isinstance(place, list) or len(place) != 3 or not all(isinstance(each, int) for each in place[1:]):
+    if not isinstance(place, list) or len(place) != 3 or not all(type(each) is int for each in place[1:]):
         return ""
     campaign_id, number, count = place
     is_id = isinstance(campaign_id, str) and _CAMPAIGN_ID.fullmatch(campaign_id) and 0 < number <= count

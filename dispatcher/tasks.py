@@ -140,6 +140,7 @@ def trigger(task: Task, /, *arguments: Any, **fields: Any) -> None:
 
 
 # -- internal tasks ----------------------------------------------------------------------------------------------------
+# Those that run every second or so send no events: they would push everything else out of Flower's history.
 
 
 @app.task(name="dispatcher.load_audience", bind=True, throws=(BadInput,), needs_policy=True)
@@ -192,13 +193,13 @@ def keep_refused_job(job: Mapping[str, Any]) -> None:
     refused_jobs.record(services(), refused_jobs.from_json(job))
 
 
-@app.task(name="dispatcher.release_due", is_periodic=True)
+@app.task(name="dispatcher.release_due", is_periodic=True, send_events=False)
 def release_due() -> None:
     """Every second: start what is due."""
     publish(scheduler.due_chunks(services(), lane_depths()))
 
 
-@app.task(name="dispatcher.publish_events", is_periodic=True)
+@app.task(name="dispatcher.publish_events", is_periodic=True, send_events=False)
 def publish_outbox() -> None:
     """Every second: publish what waits in the outbox; start deliveries to event endpoints and Kafka where something is due."""
     publication.publish(services())
@@ -263,7 +264,7 @@ def run_sweep() -> None:
     _apply_all_events()
 
 
-@app.task(name="dispatcher.record_heartbeat", bind=True, is_periodic=True)
+@app.task(name="dispatcher.record_heartbeat", bind=True, is_periodic=True, send_events=False)
 def record_heartbeat(task: Task) -> None:
     """Every 5 s, on each lane: say that beat, broker, this worker and the database work."""
     lane, published_at = (task.request.delivery_info or {}).get("routing_key"), getattr(task.request, PUBLISHED_AT, None)

@@ -70,6 +70,8 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
     if chunk is None:
         return None
     bind_contextvars(campaign=chunk.campaign_id, period=period, chunk=number)  # of every line until the task ends
+    if chunk.campaign_no is None:
+        bind_contextvars(message=str(chunk.ref(0, 0)))
     with span("chunk", _chunk_attributes(chunk)):
         return _run(services, chunk)
 

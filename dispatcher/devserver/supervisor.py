@@ -258,7 +258,12 @@ def stop_signals() -> Iterator[threading.Event]:
 
 # -- commands of this program ------------------------------------------------------------------------------------------
 
-FLOWER_SAVES_MILLISECONDS = 30_000  # Flower's own default saves its history only when it is stopped
+FLOWER_OPTIONS = (
+    "--persistent=True",
+    "--state_save_interval=60000",  # milliseconds; Flower's own default saves its history only when it is stopped
+    "--max_tasks=10000",  # 10 MB, written each time
+    "--tasks_columns=name,args,state,received,started,runtime,worker,uuid",  # the arguments say which chunk of which campaign
+)
 
 SOURCES, WORKERS, SERVERS = 0, 1, 2  # stages, in the order of stopping: they create work, do it, are needed by the workers
 
@@ -287,8 +292,8 @@ def flower(port: int, home: Path, login: str) -> ChildCommand:
     `login` is "user:password". Whoever signs in can stop tasks and workers, so nobody gets in without it. It is passed in the
     environment: the arguments of a process can be read by everybody on the machine.
     """
-    history = ("--persistent=True", f"--db={home / 'flower'}", f"--state_save_interval={FLOWER_SAVES_MILLISECONDS}")
-    argv = (*_celery(), "flower", "--address=127.0.0.1", f"--port={port}", *history)
+    where = ("--address=127.0.0.1", f"--port={port}", f"--db={home / 'flower'}")
+    argv = (*_celery(), "flower", *where, *FLOWER_OPTIONS)
     remedy = ListenPort(port, "start with --no-flower")
     return ChildCommand("flower", argv, SOURCES, port=remedy, environ={"FLOWER_BASIC_AUTH": login})
 

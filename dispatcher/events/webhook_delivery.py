@@ -14,6 +14,7 @@ from enum import Enum, auto
 
 import structlog
 from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
 
 from dispatcher import __version__
 from dispatcher.events.webhook_address import Resolve, system_addresses
@@ -126,7 +127,7 @@ class EndpointSlice:
         if isinstance(prepared, Progress):
             return prepared, False
         traces = prepared.batch.traces() if Switch.is_on else ()
-        attributes = {
+        attributes: dict[str, AttributeValue] = {
             "dispatcher.endpoint": self._endpoint.id,
             "http.request.method": "POST",
             "messaging.batch.message_count": len(prepared.batch.lines),

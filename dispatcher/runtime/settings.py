@@ -87,6 +87,7 @@ class Settings:
     database_role: str = "dispatcher_worker"
     kafka: KafkaSettings | None = None
     event_files: EventFileSettings | None = None
+    log_format: str = "auto"
     traces: TraceSettings = field(default_factory=TraceSettings)
     alert_targets: tuple[str, ...] = field(default=(), repr=False)  # they hold passwords
     metrics_access: str = "open"  # or "key"
@@ -223,6 +224,12 @@ def _settings(read: EnvironmentReader) -> Settings:
         or "127.0.0.1",
         certificates=_certificates(read),
         traces=read_traces(read),
+        log_format=read.choice(
+            "DISPATCHER_LOG_FORMAT",
+            ("auto", "json", "text"),
+            "auto",
+            about="`json`: one object a line; `text`: for people; `auto`: text in a terminal, else JSON",
+        ),
         openapi_access=read.choice(
             "DISPATCHER_OPENAPI_ACCESS",
             ACCESS,

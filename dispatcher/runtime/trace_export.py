@@ -163,7 +163,7 @@ def start(processor: SpanProcessor | None = None) -> TracerProvider:
     trace.set_tracer_provider(provider)
     set_global_textmap(ApiTraceContext())
     PsycopgInstrumentor().instrument(tracer_provider=provider, capture_parameters=False)
-    CeleryInstrumentor().instrument(tracer_provider=provider)
+    CeleryInstrumentor().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]
     Switch.is_on = True
     return provider
 

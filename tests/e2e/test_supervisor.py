@@ -244,3 +244,10 @@ def test_the_web_believes_forwarded_addresses_of_named_proxies_only(monkeypatch:
     assert "--no-proxy-headers" in web("127.0.0.1", 8000).argv
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.7")
     assert "--no-proxy-headers" not in web("127.0.0.1", 8000).argv
+
+
+def test_flowers_password_is_in_no_argument(tmp_path: Path) -> None:
+    command = flower(free_port(), tmp_path, "local:a-password")
+    assert "a-password" not in " ".join(command.argv)
+    assert command.environ == {"FLOWER_BASIC_AUTH": "local:a-password"}
+    assert f"--db={tmp_path / 'flower'}" in command.argv
