@@ -293,7 +293,7 @@ def flower(port: int, home: Path, login: str) -> ChildCommand:
     environment: the arguments of a process can be read by everybody on the machine.
     """
     where = ("--address=127.0.0.1", f"--port={port}", f"--db={home / 'flower'}")
-    argv = (*_celery(), "flower", *where, *FLOWER_OPTIONS)
+    argv = (sys.executable, "-m", "dispatcher.devserver.flower_process", *where, *FLOWER_OPTIONS)
     remedy = ListenPort(port, "start with --no-flower")
     return ChildCommand("flower", argv, SOURCES, port=remedy, environ={"FLOWER_BASIC_AUTH": login})
 

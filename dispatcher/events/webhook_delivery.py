@@ -27,7 +27,7 @@ from dispatcher.ledger.events.endpoint_cursors import CursorState, EndpointCurso
 from dispatcher.ledger.events.event_endpoints import EventEndpoint
 from dispatcher.ledger.maintenance import alerts
 from dispatcher.runtime.services import Services
-from dispatcher.runtime.tracing import Switch, span
+from dispatcher.runtime.tracing import TraceSwitch, span
 
 ENDPOINTS_AT_ONCE = 64  # in one process: a thread each
 RUN_SECONDS = 30.0  # of one task; then it takes no more endpoints
@@ -126,7 +126,7 @@ class EndpointSlice:
         prepared = self._prepare()
         if isinstance(prepared, Progress):
             return prepared, False
-        traces = prepared.batch.traces() if Switch.is_on else ()
+        traces = prepared.batch.traces() if TraceSwitch.is_on else ()
         attributes: dict[str, AttributeValue] = {
             "dispatcher.endpoint": self._endpoint.id,
             "http.request.method": "POST",

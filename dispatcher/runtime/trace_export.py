@@ -26,7 +26,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes
 
-from dispatcher.runtime.tracing import Switch
+from dispatcher.runtime.tracing import TraceSwitch
 
 ALLOWED = frozenset({
     # https://opentelemetry.io/docs/specs/semconv/: http, db, messaging. Not `url.path`, `url.query`, `server.address` (the Host
@@ -79,7 +79,10 @@ class ApiTraceContext(TextMapPropagator):
 
 
 class KnownRoots(Sampler):
-    """Leaves the decision to another sampler, and drops what begins no trace (see `ROOTS`)."""
+    """Leaves the decision to another sampler, and drops what begins no trace (see `ROOTS`), with everything below it.
+
+    Only a request whose caller does not sample may be sampled all the same: where the other sampler ignores the caller's flag.
+    """
 
     def __init__(self, inner: Sampler) -> None:
         self._inner = inner
@@ -95,8 +98,9 @@ class KnownRoots(Sampler):
         trace_state: Any = None,
     ) -> SamplingResult:
         """See `Sampler`."""
-        has_parent = trace.get_current_span(parent_context).get_span_context().is_valid
-        if not has_parent and not links and kind is not SpanKind.SERVER and name not in ROOTS:
+        parent = trace.get_current_span(parent_context).get_span_context()
+        is_wanted = parent.trace_flags.sampled if parent.is_valid else bool(links) or name in ROOTS
+        if not is_wanted and kind is not SpanKind.SERVER:
             return SamplingResult(Decision.DROP)
         return self._inner.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
@@ -164,7 +168,7 @@ def start(processor: SpanProcessor | None = None) -> TracerProvider:
     set_global_textmap(ApiTraceContext())
     PsycopgInstrumentor().instrument(tracer_provider=provider, capture_parameters=False)
     CeleryInstrumentor().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]
-    Switch.is_on = True
+    TraceSwitch.is_on = True
     return provider
 
 

@@ -23,7 +23,7 @@ _OFF: AbstractContextManager[Span] = nullcontext(trace.INVALID_SPAN)
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
-class Switch:
+class TraceSwitch:
     """Whether this process exports traces."""
 
     is_on = False
@@ -40,7 +40,7 @@ def span(
 
     Where `parent` is of another trace than the current span, it is linked to that span.
     """
-    return _span(name, attributes, kind, parent, linked) if Switch.is_on else _OFF
+    return _span(name, attributes, kind, parent, linked) if TraceSwitch.is_on else _OFF
 
 
 @contextmanager
@@ -67,12 +67,12 @@ def _span(
 
 def within(traceparent: str | None) -> AbstractContextManager[None]:
     """What the block publishes or calls belongs to this trace; to the current one where there is none."""
-    return _within(traceparent) if Switch.is_on and traceparent is not None else _NOTHING
+    return _within(traceparent) if TraceSwitch.is_on and traceparent is not None else _NOTHING
 
 
 def in_new_trace() -> AbstractContextManager[None]:
     """What the block starts is a trace of its own: periodic tasks are not traced, but what they start may be."""
-    return _attached(contexts.Context()) if Switch.is_on else _NOTHING
+    return _attached(contexts.Context()) if TraceSwitch.is_on else _NOTHING
 
 
 def _within(traceparent: str) -> AbstractContextManager[None]:
@@ -93,7 +93,7 @@ def _attached(context: contexts.Context) -> Iterator[None]:
 
 def current_traceparent() -> str | None:
     """The `traceparent` of the current span; None where it is not sampled, or nothing is traced."""
-    if not Switch.is_on:
+    if not TraceSwitch.is_on:
         return None
     current = trace.get_current_span().get_span_context()
     if not current.is_valid or not current.trace_flags.sampled:
@@ -103,13 +103,13 @@ def current_traceparent() -> str | None:
 
 def flush() -> None:
     """Export what is not exported yet, for at most two seconds: a collector that is away must not delay the end of a process."""
-    if Switch.is_on and callable(force := getattr(trace.get_tracer_provider(), "force_flush", None)):
+    if TraceSwitch.is_on and callable(force := getattr(trace.get_tracer_provider(), "force_flush", None)):
         force(2_000)
 
 
 def log_ids() -> Mapping[str, str]:
     """The ids of the current span for a log line, by the names of OpenTelemetry's data model for logs."""
-    if not Switch.is_on:
+    if not TraceSwitch.is_on:
         return {}
     current = trace.get_current_span().get_span_context()
     if not current.trace_flags.sampled:  # an id that leads nowhere

@@ -10,11 +10,13 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.instrumentation.celery import CeleryInstrumentor
 from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, Sampler, TraceIdRatioBased
 
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.events import feed, publication
@@ -23,8 +25,8 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.events import stream
 from dispatcher.runtime.services import Services
-from dispatcher.runtime.trace_export import RedactingExporter, start, trace_requests
-from dispatcher.runtime.tracing import Switch, current_traceparent, in_new_trace, span, within
+from dispatcher.runtime.trace_export import KnownRoots, RedactingExporter, start, trace_requests
+from dispatcher.runtime.tracing import TraceSwitch, current_traceparent, in_new_trace, span, within
 from dispatcher.web.app import create
 from tests.support.services import Broker, add_people, make_services, person
 
@@ -40,7 +42,7 @@ def exporter() -> Iterator[InMemorySpanExporter]:
     provider = start(SimpleSpanProcessor(RedactingExporter(memory)))
     assert isinstance(trace.get_tracer_provider(), TracerProvider)
     yield memory
-    Switch.is_on = False
+    TraceSwitch.is_on = False
     PsycopgInstrumentor().uninstrument()
     CeleryInstrumentor().uninstrument()  # type: ignore[no-untyped-call]
     provider.shutdown()
@@ -48,12 +50,12 @@ def exporter() -> Iterator[InMemorySpanExporter]:
 
 @pytest.fixture
 def services(database: str, exporter: InMemorySpanExporter) -> Iterator[Services]:
-    Switch.is_on = True
+    TraceSwitch.is_on = True
     with make_services(database) as made:
         add_people(made, *(person(f"c-{number}", number) for number in range(10)))
         exporter.clear()
         yield made
-    Switch.is_on = False
+    TraceSwitch.is_on = False
 
 
 def spans(exporter: InMemorySpanExporter, name: str = "") -> list[ReadableSpan]:
@@ -101,7 +103,7 @@ def test_the_same_campaign_again_is_the_same_in_any_trace(services: Services) ->
 
 
 def test_without_traces_nothing_is_stored_or_published(services: Services, exporter: InMemorySpanExporter) -> None:
-    Switch.is_on = False
+    TraceSwitch.is_on = False
     submit(services)
     assert stored_trace(services) is None
     assert [due.trace for due in scheduler.due_chunks(services)] == [None]
@@ -179,3 +181,21 @@ def test_only_callers_of_the_api_bring_a_trace_of_their_own(services: Services, 
         "GET /v1/campaigns/{campaign_id}": True,
         "GET /u/{token:path}": False,
     }
+
+
+@pytest.mark.parametrize("inner", [ALWAYS_ON, TraceIdRatioBased(1.0), ParentBased(ALWAYS_ON)])
+def test_periodic_tasks_and_what_they_do_are_not_traced(inner: Sampler) -> None:
+    sampler = KnownRoots(inner)
+
+    def decision(name: str, kind: trace.SpanKind, parent: trace.SpanContext | None = None) -> Decision:
+        context = trace.set_span_in_context(trace.NonRecordingSpan(parent), Context()) if parent else Context()
+        return sampler.should_sample(context, 1, name, kind).decision
+
+    dropped = trace.SpanContext(1, 2, is_remote=True, trace_flags=trace.TraceFlags(0))
+    sampled = trace.SpanContext(1, 2, is_remote=True, trace_flags=trace.TraceFlags(1))
+    assert decision("run/dispatcher.release_due", trace.SpanKind.CONSUMER) is Decision.DROP
+    assert decision("SELECT", trace.SpanKind.CLIENT, dropped) is Decision.DROP
+    assert decision("run/dispatcher.send_chunk", trace.SpanKind.CONSUMER, dropped) is Decision.DROP
+    assert decision("run/dispatcher.send_chunk", trace.SpanKind.CONSUMER, sampled) is Decision.RECORD_AND_SAMPLE
+    assert decision("submit campaign", trace.SpanKind.INTERNAL) is Decision.RECORD_AND_SAMPLE
+    assert decision("GET /v1/campaigns", trace.SpanKind.SERVER) is Decision.RECORD_AND_SAMPLE

@@ -72,7 +72,7 @@ def test_the_time_of_publishing_reaches_the_task() -> None:
         assert "published_at" not in checked(published_at=wrong).headers
 
 
-def test_the_trace_of_the_sender_reaches_the_task_and_nothing_else() -> None:
+def test_only_the_trace_of_the_sender_reaches_the_task() -> None:
     traceparent = f"00-{'4b' * 16}-{'0f' * 8}-01"
     assert checked(traceparent=traceparent).headers["traceparent"] == traceparent
     for wrong in (PLANTED, f"{traceparent}-{PLANTED}", 5, None):
