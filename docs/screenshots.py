@@ -94,7 +94,7 @@ def take_flower(browser: Browser, urls: Mapping[str, str]) -> None:
     """Flower's list of tasks, with the chunks of campaigns at its top."""
     user, _, password = urls["user:password"].partition(":")
     login: HttpCredentials = {"username": user, "password": password}
-    page = browser.new_context(viewport={"width": 1180, "height": 460}, http_credentials=login).new_page()
+    page = browser.new_context(viewport={"width": 1420, "height": 460}, http_credentials=login).new_page()
     page.goto(f"{urls['Flower']}/tasks")
     page.fill("input[type=search]", "send_chunk")
     page.wait_for_timeout(3_000)  # it asks again for each letter

@@ -262,7 +262,7 @@ FLOWER_OPTIONS = (
     "--persistent=True",
     "--state_save_interval=60000",  # milliseconds; Flower's own default saves its history only when it is stopped
     "--max_tasks=10000",  # 10 MB, written each time
-    "--tasks_columns=name,args,state,received,started,runtime,worker,uuid",  # the arguments say which chunk of which campaign
+    "--tasks_columns=name,args,state,received,runtime,worker,uuid",  # the arguments say which chunk of which campaign
 )
 
 SOURCES, WORKERS, SERVERS = 0, 1, 2  # stages, in the order of stopping: they create work, do it, are needed by the workers
