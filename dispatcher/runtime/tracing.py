@@ -15,6 +15,8 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
+from dispatcher.runtime.trace_settings import TRACE_ID
+
 LINKS_MAX = 32  # of a span: a batch of events can be of many traces
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-01")  # sampled ones only: no other is stored
@@ -117,9 +119,10 @@ def log_ids() -> Mapping[str, str]:
     return {"trace_id": f"{current.trace_id:032x}", "span_id": f"{current.span_id:016x}"}
 
 
-def trace_id(traceparent: str | None) -> str | None:
-    """The id of the trace; None where there is none."""
-    return match[1] if (match := _TRACEPARENT.fullmatch(traceparent or "")) else None
+def page_of_trace(page: str, traceparent: str | None) -> str | None:
+    """The page of a trace in the viewer; None without a viewer or a trace."""
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    return page.replace(TRACE_ID, match[1]) if page and match else None
 
 
 def _parse(traceparent: str | None) -> SpanContext | None:

@@ -96,7 +96,7 @@ def test_the_same_campaign_again_is_the_same_in_any_trace(services: Services) ->
     first = stored_trace(services)
     with in_new_trace():
         rows = [{"recipient": f"c-{number}", "data": OFFER} for number in range(10)]
-        form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
+        form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows, "priority": 5}  # the default
         again = submission.submit(services, parse_campaign(form, submission.validation_context(services)))
     assert again.status is submission.SubmitStatus.KNOWN
     assert stored_trace(services) == first

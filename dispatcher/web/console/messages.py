@@ -12,8 +12,7 @@ from dispatcher.delivery import messages
 from dispatcher.delivery.explanation import explain_to_customer, recorded_decision
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.principal import Right, require
-from dispatcher.runtime.trace_settings import TRACE_ID
-from dispatcher.runtime.tracing import trace_id
+from dispatcher.runtime.tracing import page_of_trace
 from dispatcher.web import auditing
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
@@ -46,11 +45,5 @@ def message_page(
         explanation=explain_to_customer(services, message, language),
         language=language,
         languages=("en", "nl", "fr", "de"),
-        trace_url=_trace_url(services.trace_page, message.spec.trace),
+        trace_url=page_of_trace(services.trace_page, message.spec.trace),
     )
-
-
-def _trace_url(page_of_trace: str, traceparent: str | None) -> str | None:
-    """The message's trace in the viewer, where there are both."""
-    found = trace_id(traceparent)
-    return page_of_trace.replace(TRACE_ID, found) if page_of_trace and found else None
