@@ -45,8 +45,8 @@ up: .venv/run.stamp  ## runs all processes on this machine; Ctrl-C stops them wi
 	@.venv/bin/dispatcher up $(ARGS)
 
 lock: .venv/lock/lock.stamp  ## pins the newest versions that pyproject.toml allows, with the public index's hashes for all platforms
-	$(COMPILE) $(PROJECT) --upgrade --output-file requirements/run.txt
-	$(COMPILE) $(PROJECT) --extra test --constraint requirements/run.txt --output-file requirements/test.txt
+	$(COMPILE) $(PROJECT) --extra test --upgrade --output-file requirements/test.txt
+	$(COMPILE) $(PROJECT) --constraint requirements/test.txt --upgrade --output-file requirements/run.txt
 	$(COMPILE) $(PROJECT) --extra docs --constraint requirements/test.txt --output-file requirements/docs.txt
 	$(COMPILE) requirements/mutants.in --constraint requirements/test.txt --output-file requirements/mutants.txt
 	$(COMPILE) requirements/generator.in --upgrade --output-file requirements/generator.txt

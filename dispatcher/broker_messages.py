@@ -40,6 +40,8 @@ REFERENCE_MAX = 2**31 - 1
 
 NOT_DECODED = "its body cannot be decoded; it should be JSON in UTF-8"
 PUBLISHED_AT = "published_at"  # a header of our messages, a Unix time
+PLACE = "place"  # a header of the messages of chunks: the campaign's id, n and m of "chunk n of m"
+TRACEPARENT = "traceparent"  # a header that OpenTelemetry adds where the sender traces
 NO_TASK_MESSAGE = "it is no message of Celery's protocol: headers `id` and `task`, and the body [arguments, keyword arguments, {}]"
 BAD_TIME = "its header `eta` or `expires` is no time; it should be like 2026-11-23T10:00:00Z"
 TOO_FAR = "its header `eta` (or countdown) is more than five minutes ahead; use the job's own field `send_at`"
@@ -54,6 +56,8 @@ TEXTS = frozenset({
     NOT_DECODED, NO_TASK_MESSAGE, BAD_TIME, TOO_FAR, HAS_SEQUEL, UNKNOWN_TASK, CELERY_TASK, NO_REFERENCES, TOO_LATE, KILLED, FAULT
 })  # fmt: skip
 
+_CAMPAIGN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C trace context, version 00
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SEQUELS = ("callbacks", "errbacks", "chain", "chord")
 
@@ -245,7 +249,9 @@ def _headers(call: TaskMessageCall, now: datetime) -> dict[str, Any]:
     name = call.fields["id"]
     published_at = call.fields.get(PUBLISHED_AT)
     times = {PUBLISHED_AT: published_at} if isinstance(published_at, float) and 0 < published_at <= now.timestamp() + 60 else {}
-    shown = repr(tuple(call.positional)) if call.task not in PUBLIC_TASKS | {KEEP_TASK} else HIDDEN
+    traceparent = call.fields.get(TRACEPARENT)
+    trace = {TRACEPARENT: traceparent} if isinstance(traceparent, str) and _TRACEPARENT.fullmatch(traceparent) else {}
+    shown = repr(tuple(call.positional)) + _place(call) if call.task not in PUBLIC_TASKS | {KEEP_TASK} else HIDDEN
     return {
         "task": call.task,
         "id": name if _ID.fullmatch(name) else str(uuid4()),
@@ -256,7 +262,19 @@ def _headers(call: TaskMessageCall, now: datetime) -> dict[str, Any]:
         "argsrepr": shown,
         "kwargsrepr": HIDDEN if shown == HIDDEN else "{}",
         **times,
+        **trace,
     }
+
+
+def _place(call: TaskMessageCall) -> str:
+    """What Flower shows of a chunk after its arguments. Only a name that can be a campaign's id: whoever may publish could write
+    anything there."""
+    place = call.fields.get(PLACE)
+    if not isinstance(place, list) or len(place) != 3 or not all(type(each) is int for each in place[1:]):
+        return ""
+    campaign_id, number, count = place
+    is_id = isinstance(campaign_id, str) and _CAMPAIGN_ID.fullmatch(campaign_id) and 0 < number <= count
+    return f" {campaign_id}: chunk {number} of {count}" if is_id else ""
 
 
 def _time(value: object) -> datetime | None:

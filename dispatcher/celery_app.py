@@ -30,6 +30,7 @@ from celery.signals import (
     task_prerun,
     worker_init,
     worker_process_init,
+    worker_process_shutdown,
     worker_shutdown,
 )
 
@@ -38,7 +39,7 @@ from dispatcher.broker_messages import HIDDEN, PUBLISHED_AT, RecordedRequest
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce, TaskTimeLimit
 from dispatcher.maintenance import heartbeats
 from dispatcher.maintenance.policy_in_force import PolicyWatch
-from dispatcher.runtime import bootstrap, metrics
+from dispatcher.runtime import bootstrap, metrics, tracing
 from dispatcher.runtime.logs import configure_logs
 from dispatcher.runtime.metric_families import OTHER, TASK_SECONDS, TASK_WAIT, TASKS, TASKS_PUBLISHED, lane_by_task
 from dispatcher.runtime.metrics import RECORDER
@@ -200,6 +201,7 @@ def _prepare_services(**_: object) -> None:
     reports after this function, and on a busy machine, at low priority, connections and SDKs take longer than that."""
     if _metrics_server:  # it is the parent's: a child that outlives its parent must not hold the port
         _metrics_server[0].socket.close()
+    bootstrap.start_traces()  # here, not in the thread: the first task is traced too
     _prepared.append(Future())
     threading.Thread(target=_make_services, args=_prepared, name="services", daemon=True).start()
     threading.Thread(target=_send_heartbeats, name="heartbeats", daemon=True).start()
@@ -247,6 +249,12 @@ def _forget_lanes(**_: object) -> None:
 @beat_init.connect
 def _forget_beat_at_end(**_: object) -> None:
     atexit.register(bootstrap.end_heartbeats, [heartbeats.BEAT])
+
+
+@worker_process_shutdown.connect
+def _flush_traces(**_: object) -> None:
+    """Export the last spans: a child of a worker ends without the functions of `atexit`."""
+    tracing.flush()
 
 
 # -- metrics -----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from celery.signals import beat_init
 from kombu.exceptions import ChannelError, OperationalError
 
 from celeryconfig import LANES
-from dispatcher.broker_messages import KEEP_TASK, PUBLISHED_AT
+from dispatcher.broker_messages import KEEP_TASK, PLACE, PUBLISHED_AT
 from dispatcher.campaigns import public_tasks, refused_jobs, schedule_runs, scheduler, submission, whatsapp_templates
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
@@ -29,6 +29,7 @@ from dispatcher.events import event_files, kafka_delivery, publication, webhook_
 from dispatcher.inbound import provider_events
 from dispatcher.intake.errors import BadInput
 from dispatcher.maintenance import heartbeats, retention, sweep
+from dispatcher.runtime.tracing import within
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker cannot be reached
 FIRST, LAST = 0, 9  # priorities on the broker
@@ -45,11 +46,14 @@ def publish(dues: Iterable[DueChunk]) -> None:
     """Put chunks on the broker: those of campaigns on their lane by priority, triggers on the fast lane."""
     for due in dues:
         if due.priority is None:
-            send_trigger.apply_async((due.period, due.number), priority=LAST if due.is_repeat else FIRST)
+            with within(due.trace):
+                send_trigger.apply_async((due.period, due.number), priority=LAST if due.is_repeat else FIRST)
         else:
             first = due.is_first_of_campaign
             priority = LAST if due.is_repeat and not first else _broker_priority(due.priority, first)
-            send_chunk.apply_async((due.period, due.number), priority=priority)
+            with within(due.trace):
+                headers = {PLACE: list(due.place)} if due.place is not None else None
+                send_chunk.apply_async((due.period, due.number), priority=priority, headers=headers)
 
 
 def lane_depths() -> LaneDepths:
@@ -136,6 +140,7 @@ def trigger(task: Task, /, *arguments: Any, **fields: Any) -> None:
 
 
 # -- internal tasks ----------------------------------------------------------------------------------------------------
+# Those that run every second or so send no events: they would push everything else out of Flower's history.
 
 
 @app.task(name="dispatcher.load_audience", bind=True, throws=(BadInput,), needs_policy=True)
@@ -188,13 +193,13 @@ def keep_refused_job(job: Mapping[str, Any]) -> None:
     refused_jobs.record(services(), refused_jobs.from_json(job))
 
 
-@app.task(name="dispatcher.release_due", is_periodic=True)
+@app.task(name="dispatcher.release_due", is_periodic=True, send_events=False)
 def release_due() -> None:
     """Every second: start what is due."""
     publish(scheduler.due_chunks(services(), lane_depths()))
 
 
-@app.task(name="dispatcher.publish_events", is_periodic=True)
+@app.task(name="dispatcher.publish_events", is_periodic=True, send_events=False)
 def publish_outbox() -> None:
     """Every second: publish what waits in the outbox; start deliveries to event endpoints and Kafka where something is due."""
     publication.publish(services())
@@ -259,7 +264,7 @@ def run_sweep() -> None:
     _apply_all_events()
 
 
-@app.task(name="dispatcher.record_heartbeat", bind=True, is_periodic=True)
+@app.task(name="dispatcher.record_heartbeat", bind=True, is_periodic=True, send_events=False)
 def record_heartbeat(task: Task) -> None:
     """Every 5 s, on each lane: say that beat, broker, this worker and the database work."""
     lane, published_at = (task.request.delivery_info or {}).get("routing_key"), getattr(task.request, PUBLISHED_AT, None)

@@ -8,7 +8,7 @@ everything is deleted again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
@@ -40,6 +40,7 @@ from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable, digests_of
+from dispatcher.runtime.tracing import current_traceparent
 
 # A part takes about a second. A process that wrote nothing for this long is dead; if it is not, `loads.lock` stops it at its next
 # part.
@@ -101,7 +102,7 @@ def start(
     """
     run = LoadRun(
         services,
-        submission.spec,
+        replace(submission.spec, trace=current_traceparent()),
         submission.audience,
         submission.digest,
         submission.source,

@@ -29,6 +29,7 @@ from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.maintenance import alerts
 from dispatcher.policy import ScheduleRules
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.tracing import in_new_trace
 
 PUNCTUAL = timedelta(minutes=5)  # a run that starts so late was not missed: beat or a worker was being restarted
 TAKEN = timedelta(minutes=2)  # a process that took a run and did not settle it by then is lost
@@ -139,7 +140,8 @@ def _submit(services: Services, stored: StoredSchedule, run: ScheduleRun) -> tup
     try:
         sources = AudienceSources(services.audiences, stored.submitted_by)
         request = parse_request(form, sources, services.policy.files, uploads_only=True)
-        result = submission.accept(services, request, by=stored.submitted_by, seconds_max=0.0)
+        with in_new_trace():
+            result = submission.accept(services, request, by=stored.submitted_by, seconds_max=0.0)
     except NotApproved as error:
         raise RunImpossible(NOT_APPROVED, _sentence(error)) from None
     except BadInput as error:

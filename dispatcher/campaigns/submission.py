@@ -26,6 +26,7 @@ from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.spec_codec import spec_to_json
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import digests_of
+from dispatcher.runtime.tracing import current_traceparent, span
 
 
 class KeyConflict(BadInput):
@@ -110,7 +111,8 @@ def submit(
     Raises `BadInput`, also for a template without approval and for a file of which a later part cannot be read, and
     `LedgerUnavailable`; then a large audience may be loaded in part, and the same submission again goes on.
     """
-    result = audience_loading.start(services, submission, progress, by, seconds_max, services.clock())
+    with span("submit campaign", {"dispatcher.campaign": submission.id}):
+        result = audience_loading.start(services, submission, progress, by, seconds_max, services.clock())
     if result.status is not LoadStatus.ID_IN_USE:
         return _submit_result(result)
     with lend(services.pool) as connection:
@@ -218,8 +220,14 @@ def accept_trigger(services: Services, form: Mapping[str, Any]) -> TriggerPlace:
 
 def take_trigger(services: Services, trigger: Trigger) -> TriggerPlace:
     """Accept a trigger, once per key. Raises `KeyConflict`, `BadInput` for a template without approval, and `LedgerUnavailable`."""
+    with span("submit trigger"):
+        return _take_trigger(services, trigger)
+
+
+def _take_trigger(services: Services, trigger: Trigger) -> TriggerPlace:
     templates = (trigger.template,)
-    spec = audience.VersionedSpec(spec_to_json(trigger.spec), digests_of(templates), trigger.spec.send_at)
+    traced = replace(trigger.spec, trace=current_traceparent())
+    spec = audience.VersionedSpec(spec_to_json(traced), digests_of(templates), trigger.spec.send_at)
     with lend(services.pool) as connection:
         if errors := approval_errors(connection, services.policy, templates):
             place = audience.known_trigger(connection, trigger.key, trigger.digests)  # what was accepted before stays accepted

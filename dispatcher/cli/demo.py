@@ -295,6 +295,7 @@ def _keep_running(program: RunningStack) -> None:
         "preference centre": f"{urls.web}/p/{preferences}",
         "one-click unsubscribe": f"{urls.web}/u/{unsubscribe}",
         "Flower": urls.flower,
+        "  user:password": program.flower_login,
     }.items():
         out.print(f"  {name:22} {url}")
     with stop_signals() as stop_requested:

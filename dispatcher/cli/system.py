@@ -63,6 +63,7 @@ def up(
             "key": program.key,
             "sandbox": program.urls.sandbox,
             "flower": program.urls.flower,
+            "flower_login": program.flower_login,
             "logs": str(settings.home / "log"),
         }
         if as_json:
@@ -85,6 +86,7 @@ STARTED_LABELS = {
     "key": "API key",
     "sandbox": "sandbox inbox",
     "flower": "Flower",
+    "flower_login": "Flower's user:password",
     "logs": "logs",
 }
 

@@ -43,6 +43,7 @@ from dispatcher.ledger.delivery.claims import CampaignGate, Claim, ClaimEntry
 from dispatcher.policy import decide, record, variant_of
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable
+from dispatcher.runtime.tracing import span
 
 log = structlog.get_logger()
 
@@ -69,6 +70,18 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
     if chunk is None:
         return None
     bind_contextvars(campaign=chunk.campaign_id, period=period, chunk=number)  # of every line until the task ends
+    if chunk.campaign_no is None:
+        bind_contextvars(message=str(chunk.ref(0, 0)))
+    with span("chunk", _chunk_attributes(chunk)):
+        return _run(services, chunk)
+
+
+def _chunk_attributes(chunk: Chunk) -> Mapping[str, str | int]:
+    numbers = {"dispatcher.period": chunk.period, "dispatcher.chunk": chunk.number}
+    return numbers if chunk.campaign_id is None else {**numbers, "dispatcher.campaign": chunk.campaign_id}
+
+
+def _run(services: Services, chunk: Chunk) -> Chunk:
     # Stop here if the campaign is not running. It could start later, after its approval was withdrawn, and this worker would still
     # use the approval it read above.
     if chunk.campaign_state not in (None, CampaignState.RUNNING) or not may_use_templates(services, chunk):
@@ -82,7 +95,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
     rows_to_decide: frozenset[int] | None = None
     end = services.monotonic_clock() + services.limits.chunk_seconds
     for _ in range(services.limits.decide_rounds_max):
-        with lend(services.pool) as connection:
+        with span("gather"), lend(services.pool) as connection:
             candidates = gather(connection, chunk, rows_to_decide, send_limits(services, chunk))
         changed: set[int] = set()
         with Overlap(services.limits.in_flight_max) as sends:
@@ -99,7 +112,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         # Reload the trigger's chunk: its approval may have been withdrawn. (A campaign would be paused instead.)
         if chunk.campaign_no is None:
             with lend(services.pool) as connection:
-                chunk = find_chunk(connection, period, number) or chunk
+                chunk = find_chunk(connection, chunk.period, chunk.number) or chunk
     with lend(services.pool) as connection:
         scheduling.close(connection, chunk, services.clock())
     return chunk
@@ -187,11 +200,14 @@ def process_batch(
 ) -> Claim:
     """Decide, render and claim one batch, and start to send it. The rest, `send_claimed`, goes on while `sends` is polled."""
     take_render_counts()  # what the checks of templates rendered is no message
-    prepared = prepare_all(services, chunk, batch, stopped_channels)
+    size = {"messaging.batch.message_count": len(batch)}
+    with span("decide and render", size):
+        prepared = prepare_all(services, chunk, batch, stopped_channels)
     entries, limits, approval = [item.entry for item in prepared], send_limits(services, chunk), _trigger_approval(services, chunk)
     deadline = services.monotonic_clock() + services.limits.send_deadline_seconds  # from before the claim, which may wait for locks
-    with lend(services.pool) as connection:
+    with span("claim", size) as traced, lend(services.pool) as connection:
         claim = claims.claim(connection, chunk, entries, services.clock(), limits, approval)
+        traced.set_attribute("dispatcher.claim", claim.number)
     claimed = [item for item in prepared if item.entry.candidate.ref in claim.claimed]
     record_claim(chunk.spec.kind, [item.entry for item in prepared], claim)
     if claimed:
@@ -213,7 +229,8 @@ def send_claimed(
     hand_off_result = hand_off(services.providers, claimed, window)
     record_hand_off(chunk.spec.kind, window, started, services)
     concluded = conclude_all(services, chunk.spec, claimed, hand_off_result.results)
-    settle(services, chunk.spec.entity, claim_number, concluded)
+    with span("settle", {"dispatcher.claim": claim_number, "messaging.batch.message_count": len(concluded)}):
+        settle(services, chunk.spec.entity, claim_number, concluded)
     record_outcomes(chunk.spec.kind, concluded)
     stopped_channels |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
     if hand_off_result.interruption is not None:

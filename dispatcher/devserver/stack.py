@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from channels.http_adapter import utc_now
@@ -23,9 +24,10 @@ from dispatcher.devserver.supervisor import (
     supervised,
     with_metrics,
 )
-from dispatcher.domain.derived_keys import KeyRing
+from dispatcher.domain.derived_keys import KeyRing, derive
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import Engines, engines
+from dispatcher.identity.passwords import readable
 from dispatcher.identity.users import ensure_local
 from dispatcher.runtime.bootstrap import check_keys_and_policy, migrate_once
 from dispatcher.runtime.settings import Settings
@@ -54,6 +56,7 @@ class RunningStack:
     environ: Mapping[str, str]  # for commands that work on the same data
     key: str | None = field(repr=False)  # for the API, on this machine only; None where API keys are configured
     password: str | None = field(repr=False)  # of the person `local`; None where others sign in
+    flower_login: str | None = field(repr=False)  # user and password for Flower, with a colon between them; None without Flower
 
 
 @contextmanager
@@ -71,7 +74,8 @@ def run_stack(
     for a campaign. `say` gets a line about each process that ends. Once `until` is set, nothing is waited for.
     Raises `EngineError`, `PortError`, `ProcessError`.
     """
-    commands = _commands(settings, workers, flower_port)
+    flower_login = flower_login_of(settings) if flower_port else None
+    commands = _commands(settings, workers, flower_port, flower_login)
     check_ports(commands)  # before anything starts: a foreign program on a port would look like a part that is ready
     with engines(settings.home, settings.database_url, settings.broker_url) as joined, engines_kept(joined, say):
         _prepare_ledger(settings, joined.database_url, say, until or threading.Event())
@@ -90,10 +94,15 @@ def run_stack(
         urls = _urls(settings, flower_port)
         with supervised(commands, settings.home / "log", {**environ, **shared}, say) as children:
             children.await_ready(until=until)
-            yield RunningStack(children, joined, urls, shared, key, password)
+            yield RunningStack(children, joined, urls, shared, key, password, flower_login)
 
 
-def _commands(settings: Settings, workers: int, flower_port: int | None) -> Sequence[ChildCommand]:
+def flower_login_of(settings: Settings) -> str:
+    """User and password for Flower. The password is derived from the secret key: the same at each start, and of no other use."""
+    return f"local:{readable(derive(KeyRing.parse(settings.secret_key).newest, 'flower-password')[:10])}"
+
+
+def _commands(settings: Settings, workers: int, flower_port: int | None, flower_login: str | None) -> Sequence[ChildCommand]:
     web_port = urlsplit(settings.public_url).port or 8000
     commands = [
         supervisor.worker("transactional", ["transactional"], 1),
@@ -109,8 +118,8 @@ def _commands(settings: Settings, workers: int, flower_port: int | None) -> Sequ
     if settings.metrics_port:
         commands = [with_metrics(command, port) for port, command in enumerate(commands, settings.metrics_port)]
     commands.append(supervisor.web("127.0.0.1", web_port))
-    if flower_port:
-        commands.append(supervisor.flower(flower_port))
+    if flower_port and flower_login:
+        commands.append(supervisor.flower(flower_port, settings.home, flower_login))
     if _uses_sandbox(settings):
         port = urlsplit(settings.sandbox_url).port or 8025
         commands.insert(0, supervisor.sandbox(port, settings.home / "sandbox", settings.public_url.rstrip("/")))
@@ -145,7 +154,7 @@ def _urls(settings: Settings, flower_port: int | None) -> StackUrls:
 
 def free_flower_port() -> int:
     """Flower's usual port, or a free one where another program uses it."""
-    return FLOWER_PORT if port_fault(supervisor.flower(FLOWER_PORT)) is None else free_port()
+    return FLOWER_PORT if port_fault(supervisor.flower(FLOWER_PORT, Path(), "")) is None else free_port()
 
 
 def free_port() -> int:

@@ -258,6 +258,13 @@ def stop_signals() -> Iterator[threading.Event]:
 
 # -- commands of this program ------------------------------------------------------------------------------------------
 
+FLOWER_OPTIONS = (
+    "--persistent=True",
+    "--state_save_interval=60000",  # milliseconds; Flower's own default saves its history only when it is stopped
+    "--max_tasks=10000",  # 10 MB, written each time
+    "--tasks_columns=name,args,state,received,runtime,worker,uuid",  # the arguments say which chunk of which campaign
+)
+
 SOURCES, WORKERS, SERVERS = 0, 1, 2  # stages, in the order of stopping: they create work, do it, are needed by the workers
 
 
@@ -279,10 +286,16 @@ def with_metrics(command: ChildCommand, port: int) -> ChildCommand:
     return replace(command, port=ListenPort(port, remedy), environ={"DISPATCHER_METRICS_PORT": str(port)})
 
 
-def flower(port: int) -> ChildCommand:
-    """Celery's dashboard, on this machine only. Nothing waits for it, because nothing needs it."""
-    argv = (*_celery(), "flower", "--address=127.0.0.1", f"--port={port}")
-    return ChildCommand("flower", argv, SOURCES, port=ListenPort(port, "start with --no-flower"))
+def flower(port: int, home: Path, login: str) -> ChildCommand:
+    """Celery's dashboard, on this machine only, with its history in `home`. Nothing waits for it, because nothing needs it.
+
+    `login` is "user:password". Whoever signs in can stop tasks and workers, so nobody gets in without it. It is passed in the
+    environment: the arguments of a process can be read by everybody on the machine.
+    """
+    where = ("--address=127.0.0.1", f"--port={port}", f"--db={home / 'flower'}")
+    argv = (sys.executable, "-m", "dispatcher.devserver.flower_process", *where, *FLOWER_OPTIONS)
+    remedy = ListenPort(port, "start with --no-flower")
+    return ChildCommand("flower", argv, SOURCES, port=remedy, environ={"FLOWER_BASIC_AUTH": login})
 
 
 def web(host: str, port: int) -> ChildCommand:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from channels.base import Channel
@@ -31,6 +31,8 @@ class Spec(CampaignOptions):
     kind: Kind
     offer_type: OfferType | None = None
     variants: tuple[tuple[str, str], ...] = ()  # (name, template) of each variant of an A/B test; `template` is the first one's
+    # The trace of the submission, a W3C `traceparent`: what happens to the messages joins it. It is no part of what was submitted.
+    trace: str | None = field(default=None, compare=False)
 
     @property
     def templates(self) -> tuple[str, ...]:

@@ -211,6 +211,7 @@ def _payload(kind: EventFamily) -> dict[str, Any]:
             "specversion": {"const": "1.0"},
             "type": {"enum": [f"{PREFIX}.{kind}.{what}" for what in TYPES[kind]]},
             **dict.fromkeys(attributes, text),
+            "traceparent": text,
             "datacontenttype": {"const": "application/json"},
             "data": schema_of(kind),
         },
@@ -225,10 +226,14 @@ class Happened:
     subject: str
     time: str
     data: Mapping[str, Any]
+    trace: str | None = None  # a `traceparent`
 
 
 def line(number: int, source: str, kind: EventFamily, happened: Happened) -> bytes:
-    """An event as the stream keeps it: canonical JSON in one line, its names sorted, without blanks. `source` is our public URL."""
+    """An event as the stream keeps it: canonical JSON in one line, its names sorted, without blanks. `source` is our public URL.
+
+    `traceparent` is CloudEvents' extension for distributed tracing; only where traces are on.
+    """
     sequence = f"{number:0{SEQUENCE_DIGITS}d}"
     return to_json(
         {
@@ -242,6 +247,7 @@ def line(number: int, source: str, kind: EventFamily, happened: Happened) -> byt
             "specversion": "1.0",
             "subject": happened.subject,
             "time": happened.time,
+            **({"traceparent": happened.trace} if happened.trace else {}),
             "type": f"{PREFIX}.{kind}.{happened.what}",
         }
     )

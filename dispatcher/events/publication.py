@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
+
+from opentelemetry.trace import SpanKind
 
 from dispatcher.domain.message_id import MessageId
 from dispatcher.events.catalog import EventFamily, Happened, line
@@ -15,6 +18,7 @@ from dispatcher.ledger.events import outbox, stream
 from dispatcher.ledger.events.outbox import OutboxRow
 from dispatcher.ledger.events.stream import Head, PublishedRow
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.tracing import span
 
 STEP_ROWS = 50  # of the outbox, in one transaction: 5,000 messages as a rule, 50 ms
 RUN_SECONDS = 0.4  # of the second between two runs: the task that starts what is due shares the process
@@ -58,10 +62,25 @@ def _publish_step(connection: Connection, services: Services) -> tuple[int, bool
         added = _rows(head, services.public_url, rows, origins)
         if added:
             stream.append(connection, added, services.clock())
+            _trace(rows, origins)
             ids = [change[0] for row in rows if row.kind == EventFamily.CAMPAIGN for change in row.changes]
             if ids or origins.campaigns:
                 balance_counts.mark(connection, sorted(origins.campaigns), ids, added[-1].last)
     return (added[-1].last - head.last if added else 0), len(rows) < STEP_ROWS
+
+
+def _trace(rows: Sequence[OutboxRow], origins: Origins) -> None:
+    """A span in the trace of each campaign or trigger of which something is published."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        if row.kind == EventFamily.MESSAGE and origins.know(row):
+            _, chunk, _, _, campaign_no, *_ = row.changes[0]
+            _, spec = origins.triggers[chunk] if campaign_no is None else origins.campaigns[campaign_no]
+            if trace := spec.get("trace"):
+                counts[trace] += len(row.changes)
+    for trace, count in counts.items():
+        with span("publish events", {"messaging.batch.message_count": count}, SpanKind.PRODUCER, parent=trace):
+            pass
 
 
 def _origins(connection: Connection, rows: Iterable[OutboxRow]) -> Origins:
@@ -139,7 +158,7 @@ def _message(time: str, change: Sequence[Any], origins: Origins) -> Happened:
         "trigger": origin if campaign_no is None else None,
         "variant": next((name for name, each in variants if each == template), None),
     }
-    return Happened(state, recipient, time, data)
+    return Happened(state, recipient, time, data, spec.get("trace"))
 
 
 def _consent(time: str, change: Sequence[Any], _: Origins) -> Happened:

@@ -71,6 +71,11 @@ class WebhookBatch:
     lines: tuple[bytes, ...]
     last: int
 
+    def traces(self) -> tuple[str, ...]:
+        """The traces of the events, each once, as `traceparent`."""
+        found = (from_json(line).get("traceparent") for line in self.lines)
+        return tuple(dict.fromkeys(each for each in found if each))
+
     def content(self, batch_max: int) -> tuple[str, bytes]:
         """The media type and the body: one event by itself where an endpoint takes only one at a time, else an array."""
         if batch_max == 1:

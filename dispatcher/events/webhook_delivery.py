@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 import structlog
+from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
 
 from dispatcher import __version__
 from dispatcher.events.webhook_address import Resolve, system_addresses
@@ -25,6 +27,7 @@ from dispatcher.ledger.events.endpoint_cursors import CursorState, EndpointCurso
 from dispatcher.ledger.events.event_endpoints import EventEndpoint
 from dispatcher.ledger.maintenance import alerts
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.tracing import TraceSwitch, span
 
 ENDPOINTS_AT_ONCE = 64  # in one process: a thread each
 RUN_SECONDS = 30.0  # of one task; then it takes no more endpoints
@@ -123,7 +126,17 @@ class EndpointSlice:
         prepared = self._prepare()
         if isinstance(prepared, Progress):
             return prepared, False
-        answer = self._call(prepared)
+        traces = prepared.batch.traces() if TraceSwitch.is_on else ()
+        attributes: dict[str, AttributeValue] = {
+            "dispatcher.endpoint": self._endpoint.id,
+            "http.request.method": "POST",
+            "messaging.batch.message_count": len(prepared.batch.lines),
+            "messaging.message.id": prepared.webhook_id,
+        }
+        # In the trace of its events where they have one; else in none, with links to theirs.
+        parent = traces[0] if len(traces) == 1 else None
+        with span("deliver events", attributes, SpanKind.CLIENT, parent, linked=traces):
+            answer = self._call(prepared)
         return self._settle(prepared, answer), True
 
     def _prepare(self) -> WebhookCall | Progress:

@@ -37,6 +37,7 @@ from dispatcher.policy.data import RetryPolicy
 from dispatcher.runtime.metric_families import MESSAGES, NONE, PROVIDER_EVENT_LAG
 from dispatcher.runtime.metrics import RECORDER
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.tracing import span
 
 BATCH = 1_000
 APPLY_TASK = "settle_events"
@@ -184,6 +185,25 @@ def _apply_together(services: Services, connection: Connection, batch: Sequence[
         for (provider, code), count in sorted(counts.items()):  # in one order: no deadlocks
             alerts.note(connection, provider, f"{UNMATCHED}{code}", True, now, count)
     _record(batch, changes)
+    _trace(batch)
+
+
+def _trace(batch: Sequence[PendingEvent]) -> None:
+    """A span in the trace of each campaign or trigger that the events are about."""
+    by_trace: dict[str, list[PendingEvent]] = {}
+    for event in batch:
+        if event.trace is not None:
+            by_trace.setdefault(event.trace, []).append(event)
+    for trace, events in by_trace.items():
+        attributes: dict[str, str | int | list[str]] = {
+            "messaging.batch.message_count": len(events),
+            "messaging.system": events[0].provider,
+            "dispatcher.event_kinds": sorted({str(event.kind) for event in events}),
+        }
+        if len(events) == 1:
+            attributes["messaging.message.id"] = str(events[0].ref)
+        with span("delivery report", attributes, parent=trace):
+            pass
 
 
 def _record(batch: Sequence[PendingEvent], changes: Mapping[MessageId, StatusChange]) -> None:

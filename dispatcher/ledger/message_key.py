@@ -86,6 +86,7 @@ def join_origin(alias: str) -> str:
 SPEC = "coalesce(c.spec, t.spec)"
 FALLBACK_SPEC = f"CASE WHEN {SPEC}->'fallback_after_seconds' <> 'null' THEN {SPEC} END"  # NULL where no other channel follows
 ENTITY = f"{SPEC}->>'entity'"
+TRACE = f"{SPEC}->>'trace'"
 IS_CANCELLED = "coalesce(c.state = 'cancelled', false)"
 
 

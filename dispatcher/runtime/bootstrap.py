@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,13 @@ def end_heartbeats(components: Sequence[str]) -> None:
         forget_heartbeats(connection, components)
 
 
+@lru_cache(maxsize=1)
+def start_traces() -> None:
+    """Export traces from this process, where they are on; not in a process that forks workers."""
+    if settings().traces.is_on:
+        import_module("dispatcher.runtime.trace_export").start()  # needs the extra `traces`
+
+
 def services(
     connections_max: int = CONNECTIONS_MAX,
     on_faults: Callable[[Sequence[TemplateError]], None] | None = None,
@@ -239,6 +247,7 @@ def services(
     Raises `InvalidSettings`, `InvalidPolicy`, `InvalidTemplates`, `EngineError`, `KeyMismatch`, `LedgerUnavailable`.
     """
     config, rules, catalog, text = examine() if on_faults is None else _examine_sound(on_faults)
+    start_traces()  # before the first connection: it is traced from its start
     database_url = check_ledger_keys(config)
     ring = KeyRing.parse(config.secret_key)
     pool = open_pool(
@@ -268,6 +277,7 @@ def services(
         kafka=config.kafka,
         event_files=config.event_files,
         oidc=config.oidc,
+        trace_page=config.traces.page,
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,
         sleep=time.sleep,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +15,18 @@ import structlog
 from redis.exceptions import ConnectionError as BrokerConnectionError
 from structlog.typing import EventDict
 
+from dispatcher.runtime import tracing
+from dispatcher.runtime.log_redaction import redact
+
+LOG_FORMAT = "DISPATCHER_LOG_FORMAT"
+
 _TASK_NAME = re.compile(r"[\w.]{1,100}")
 
 
 def configure_logs(level: int = logging.INFO) -> None:
     """Format our own and the libraries' logs in the same way."""
     shared: list[structlog.typing.Processor] = [
+        add_trace_ids,
         structlog.contextvars.merge_contextvars,  # the task or request, the campaign and chunk that are worked on
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -29,7 +37,8 @@ def configure_logs(level: int = logging.INFO) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    is_text = {"json": False, "text": True}.get(os.environ.get(LOG_FORMAT, ""), sys.stderr.isatty())
+    renderer = structlog.dev.ConsoleRenderer() if is_text else structlog.processors.JSONRenderer()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -38,6 +47,7 @@ def configure_logs(level: int = logging.INFO) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 shorten_lost_connection,
                 format_error,
+                redact,
                 renderer,
             ],
         )
@@ -49,7 +59,35 @@ def configure_logs(level: int = logging.INFO) -> None:
     logging.getLogger("celery.worker.consumer.consumer").filters[:] = [hide_message_bodies]
     logging.getLogger("celery.app.trace").filters[:] = [hide_error_text]
     logging.captureWarnings(True)  # else they are lines of their own, in no format
+    for client in ("httpx", "httpx2", "httpcore"):  # they log the URL of each request
+        logging.getLogger(client).setLevel(logging.WARNING)
+    exporter = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    exporter.filters[:] = [OncePerMinute()]  # a collector that is away is no reason for two lines every five seconds
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings contain connection strings
+
+
+class OncePerMinute(logging.Filter):
+    """Lets one line a minute through: one that says that traces are lost, and not why, which may quote the answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        if record.levelno < logging.ERROR or time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + 60.0
+        record.msg, record.args = "traces cannot be exported and are lost", ()
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.exc_info, record.exc_text = None, None
+        return True
+
+
+def add_trace_ids(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Name the trace and span in which the line was written, where traces are on."""
+    event.update(tracing.log_ids())
+    return event
 
 
 def hide_message_bodies(record: logging.LogRecord) -> bool:

@@ -100,6 +100,7 @@ class Services:
     webhook_hosts: frozenset[str] = frozenset()  # hosts of event endpoints that may be private or http
     audience_urls: tuple[AudienceUrl, ...] = ()  # audiences are fetched from under these only
     kafka: KafkaSettings | None = None  # events are delivered to it, too
+    trace_page: str = ""  # the URL of a trace in a viewer, with {trace_id}
     oidc: OidcSettings | None = None  # people sign in with it, too
     event_files: EventFileSettings | None = None  # events are written to files, too
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)

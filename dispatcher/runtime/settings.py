@@ -27,6 +27,7 @@ from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, 
 from dispatcher.runtime.notifications import read_alert_targets
 from dispatcher.runtime.oidc_settings import OidcSettings, read_oidc
 from dispatcher.runtime.services import IN_FLIGHT_MAX
+from dispatcher.runtime.trace_settings import TraceSettings, read_traces
 
 SECRET_KEY_LENGTH_MIN = 32
 SEND_DEADLINE_SECONDS = 10.0
@@ -86,6 +87,8 @@ class Settings:
     database_role: str = "dispatcher_worker"
     kafka: KafkaSettings | None = None
     event_files: EventFileSettings | None = None
+    log_format: str = "auto"
+    traces: TraceSettings = field(default_factory=TraceSettings)
     alert_targets: tuple[str, ...] = field(default=(), repr=False)  # they hold passwords
     metrics_access: str = "open"  # or "key"
     metrics_port: int = 0  # of a worker or beat; 0: not served
@@ -220,6 +223,13 @@ def _settings(read: EnvironmentReader) -> Settings:
         )
         or "127.0.0.1",
         certificates=_certificates(read),
+        traces=read_traces(read),
+        log_format=read.choice(
+            "DISPATCHER_LOG_FORMAT",
+            ("auto", "json", "text"),
+            "auto",
+            about="`json`: one object a line; `text`: for people; `auto`: text in a terminal, else JSON",
+        ),
         openapi_access=read.choice(
             "DISPATCHER_OPENAPI_ACCESS",
             ACCESS,

@@ -30,4 +30,9 @@ def app() -> FastAPI:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
     access = {"/metrics": (config.metrics_access, Right.METRICS), "/openapi.json": (config.openapi_access, None)}
-    return create(services, tasks, keys, {path: right for path, (who, right) in access.items() if who == "key"})
+    application = create(services, tasks, keys, {path: right for path, (who, right) in access.items() if who == "key"})
+    if config.traces.is_on:
+        from dispatcher.runtime.trace_export import trace_requests  # needs the extra `traces`
+
+        trace_requests(application)
+    return application

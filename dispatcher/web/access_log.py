@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ID = re.compile(r"[\w.-]{1,100}")
 _LOGGED = {"message_id": "message", "campaign_id": "campaign", "endpoint_id": "endpoint"}  # path parameters that are ids of ours
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds: logged only where they fail
 
 log = structlog.get_logger()
@@ -63,7 +64,8 @@ def _write(scope: Scope, status: int, seconds: float) -> None:
     route = route_of(scope)
     if route in QUIET and 0 < status < 500:
         return
-    log.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4), **_ids(scope, status))
+    method = scope["method"] if scope["method"] in METHODS else "other"  # a caller can send any text as a method
+    log.info("request", method=method, route=route, status=status, seconds=round(seconds, 4), **_ids(scope, status))
 
 
 def route_of(scope: Scope) -> str:

@@ -184,14 +184,14 @@ def web_on(port: int, *argv: str) -> ChildCommand:
 def test_a_port_in_use_is_reported_with_the_part_and_the_setting() -> None:
     with foreign_listener() as first, foreign_listener() as second:
         with pytest.raises(PortError) as caught:
-            check_ports([beat(), web_on(first), flower(second)], patience_seconds=0)
+            check_ports([beat(), web_on(first), flower(second, Path(), "")], patience_seconds=0)
         web_line, flower_line = str(caught.value).splitlines()
         assert web_line.startswith(f"port {first} of web is used by ")
         assert f"(process {os.getpid()})" in web_line
         assert web_line.endswith(": end that program, or set DISPATCHER_PUBLIC_URL to a URL with another port")
         assert flower_line.startswith(f"port {second} of flower is used by ")
         assert flower_line.endswith("or start with --no-flower")
-    check_ports([beat(), web_on(first), flower(second)])
+    check_ports([beat(), web_on(first), flower(second, Path(), "")])
 
 
 def test_ports_of_an_earlier_run_may_be_freed_late() -> None:
@@ -244,3 +244,10 @@ def test_the_web_believes_forwarded_addresses_of_named_proxies_only(monkeypatch:
     assert "--no-proxy-headers" in web("127.0.0.1", 8000).argv
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.7")
     assert "--no-proxy-headers" not in web("127.0.0.1", 8000).argv
+
+
+def test_flowers_password_is_in_no_argument(tmp_path: Path) -> None:
+    command = flower(free_port(), tmp_path, "local:a-password")
+    assert "a-password" not in " ".join(command.argv)
+    assert command.environ == {"FLOWER_BASIC_AUTH": "local:a-password"}
+    assert f"--db={tmp_path / 'flower'}" in command.argv

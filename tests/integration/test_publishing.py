@@ -76,6 +76,12 @@ def test_chunks_of_campaigns_are_not_repeated_either_and_no_more_than_the_window
     assert waiting == 3
 
 
+def test_a_chunk_says_which_one_of_its_campaign_it_is(services: Services) -> None:
+    submit(services, 2_500)
+    take_triggers(services, 1)
+    assert [due.place for due in scheduler.due_chunks(services)] == [("spring", 1, 3), ("spring", 2, 3), ("spring", 3, 3)]
+
+
 def test_what_the_broker_lost_is_published_again_after_a_lease(services: Services, clock: Clock) -> None:
     submit(services, 2_500)
     published = scheduler.due_chunks(services)

@@ -72,6 +72,15 @@ def test_the_time_of_publishing_reaches_the_task() -> None:
         assert "published_at" not in checked(published_at=wrong).headers
 
 
+def test_only_the_trace_of_the_sender_reaches_the_task() -> None:
+    traceparent = f"00-{'4b' * 16}-{'0f' * 8}-01"
+    assert checked(traceparent=traceparent).headers["traceparent"] == traceparent
+    for wrong in (PLANTED, f"{traceparent}-{PLANTED}", 5, None):
+        assert "traceparent" not in checked(traceparent=wrong).headers
+    cleaned = checked(tracestate=PLANTED, baggage=PLANTED)
+    assert cleaned.headers == checked().headers
+
+
 @pytest.mark.parametrize("name", [PLANTED, "x" * 200_000, "jan@bank.example", ID.upper()])
 def test_an_id_that_is_not_celerys_is_replaced(name: str) -> None:
     replaced = checked(id=name).headers["id"]
@@ -147,6 +156,20 @@ def test_an_internal_task_takes_references_only(task: str, args: list[Any]) -> N
 
 def test_events_show_references_and_no_jobs() -> None:
     assert checked("dispatcher.send_chunk", (202611, 3)).headers["argsrepr"] == "(202611, 3)"
+    assert (
+        checked("dispatcher.send_chunk", (202611, 3), place=["spring", 3, 12]).headers["argsrepr"]
+        == "(202611, 3) spring: chunk 3 of 12"
+    )
+    wrong: list[Any] = [
+        ["jan@bank.example", 3, 12],
+        ["spring", PLANTED, 12],
+        ["spring", 13, 12],
+        ["spring", True, 12],
+        ["spring"],
+        PLANTED,
+    ]
+    for place in wrong:
+        assert checked("dispatcher.send_chunk", (202611, 3), place=place).headers["argsrepr"] == "(202611, 3)"
     assert checked("dispatcher.load_audience", (3, True)).payload[0] == [3, True]
     assert checked(CAMPAIGN_TASK, (470123456,)).headers["argsrepr"] == HIDDEN
     with pytest.raises(Refusal) as caught:

@@ -9,7 +9,8 @@ import sys
 
 from redis.exceptions import ConnectionError as BrokerConnectionError
 
-from dispatcher.runtime.logs import format_error, hide_error_text, shorten_lost_connection
+from dispatcher.runtime.log_redaction import secrets_in
+from dispatcher.runtime.logs import OncePerMinute, format_error, hide_error_text, shorten_lost_connection
 
 PLANTED = "anna@example.org"
 
@@ -92,3 +93,21 @@ def test_every_line_is_json_and_names_its_task() -> None:
     assert [line["logger"] for line in lines] == ["py.warnings", "__main__", "kombu", "kombu"]
     assert all(line["task_id"] == "t-1" and line["campaign"] == "spring" for line in lines[1:])
     assert PLANTED not in done.stderr
+
+
+def test_secrets_of_the_environment_are_found_in_their_variables() -> None:
+    environ = {
+        "SENDGRID_API_KEY": "a-key-of-sendgrid",
+        "DISPATCHER_SECRET_KEY": "the-newest-key, the-one-before",
+        "SMTP_URL": "smtps://user:a-password@relay.example",
+        "SHORT_KEY": "on",
+        "HOME": "/var/lib/dispatcher",
+    }
+    assert set(secrets_in(environ)) == {"a-key-of-sendgrid", "the-newest-key", "the-one-before", "a-password"}
+
+
+def test_a_collector_that_is_away_is_one_line_a_minute() -> None:
+    once = OncePerMinute()
+    records = [logging.LogRecord("otlp", level, "", 0, PLANTED, (), None) for level in (logging.WARNING, *[logging.ERROR] * 3)]
+    assert [once.filter(record) for record in records] == [False, True, False, False]
+    assert (records[1].getMessage(), records[1].levelno) == ("traces cannot be exported and are lost", logging.WARNING)

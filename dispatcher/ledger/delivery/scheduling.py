@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
@@ -29,6 +30,8 @@ class DueChunk:
     priority: int | None
     is_first_of_campaign: bool = False
     is_repeat: bool = False  # published before: new work goes first
+    trace: str | None = None  # what is done with it belongs to this trace
+    place: tuple[str, int, int] | None = None  # its campaign's id, and that it is the chunk n of m; for people, in Flower
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,28 @@ def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
 
 # A published chunk `k` counts as lost when nobody has worked on it for so long: a lease, then two, four … up to 64.
 _IS_LOST = "k.touched_at < %(now)s - %(lease)s * 2 ^ least(k.repeats, 6)"
+
+
+TRACED_CHUNKS = 20  # of a campaign, evenly spread: viewers refuse a trace of a million spans
+
+# The trace that the work on a chunk `k` belongs to: of its trigger, or of its campaign where it is one of those chunks.
+_TRACE = f"""
+    CASE WHEN k.campaign_no IS NULL THEN (SELECT t.spec->>'trace' FROM triggers t WHERE t.chunk = k.chunk)
+         ELSE (SELECT CASE WHEN (k.chunk - r.first) %% (1 + (r.last - r.first) / {TRACED_CHUNKS}) = 0 THEN s.spec->>'trace' END
+               FROM campaigns s, LATERAL (SELECT min(chunk) AS first, max(chunk) AS last FROM chunks
+                                          WHERE campaign_no = s.no AND period = s.period) r
+               WHERE s.no = k.campaign_no AND s.spec ? 'trace') END
+"""
+
+PLACED_CHUNKS_MAX = 5_000  # counting more of them costs more than half a millisecond
+
+# The `place` of a chunk `k` of a campaign. Numbers of chunks have gaps, so that they must be counted.
+_PLACE = f"""
+    (SELECT jsonb_build_array(s.id, p.n, p.m) FROM campaigns s, LATERAL (
+        SELECT count(*) FILTER (WHERE o.chunk <= k.chunk) AS n, count(*) AS m FROM (
+            SELECT chunk FROM chunks WHERE campaign_no = s.no AND period = s.period LIMIT {PLACED_CHUNKS_MAX + 1}) o) p
+     WHERE s.no = k.campaign_no AND p.m <= {PLACED_CHUNKS_MAX})
+"""
 
 
 def take_due(
@@ -125,7 +150,7 @@ def take_due(
         UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s,
             repeats = CASE WHEN p.is_repeat THEN k.repeats + 1 ELSE 0 END
         FROM picked p WHERE {same_chunk("k", "p")}
-        RETURNING k.period, k.chunk, p.priority, p.started_campaign, p.is_repeat
+        RETURNING k.period, k.chunk, p.priority, p.started_campaign, p.is_repeat, {_TRACE}, {_PLACE}
         """,
         {
             "now": now,
@@ -137,10 +162,10 @@ def take_due(
         },
     ).fetchall()
     rows.sort(key=lambda row: row[:2])
-    first = {campaign: number for _, number, _, campaign, _ in reversed(rows) if campaign is not None}
+    first = {campaign: number for _, number, _, campaign, *_ in reversed(rows) if campaign is not None}
     return [
-        DueChunk(period, number, priority, first.get(campaign) == number, is_repeat)
-        for period, number, priority, campaign, is_repeat in rows
+        DueChunk(period, number, priority, first.get(campaign) == number, is_repeat, trace, _place(place))
+        for period, number, priority, campaign, is_repeat, trace, place in rows
     ]
 
 
@@ -195,11 +220,15 @@ def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueCh
             SELECT chunk FROM chunks
             WHERE period = %(period)s AND campaign_no = %(no)s AND done_at IS NULL AND touched_at IS NULL AND due_at <= %(now)s
             ORDER BY due_at, chunk LIMIT 1 FOR UPDATE SKIP LOCKED)
-        RETURNING k.period, k.chunk, (c.spec->>'priority')::int
+        RETURNING k.period, k.chunk, (c.spec->>'priority')::int, {_TRACE}, {_PLACE}
         """,
         {"now": now, "soon": now + pace.EARLY, "no": chunk.campaign_no, "period": chunk.period},
     ).fetchall()
-    return [DueChunk(period, number, priority) for period, number, priority in rows]
+    return [DueChunk(period, number, priority, trace=trace, place=_place(place)) for period, number, priority, trace, place in rows]
+
+
+def _place(stored: list[Any] | None) -> tuple[str, int, int] | None:
+    return (stored[0], stored[1], stored[2]) if stored else None
 
 
 def reopen_due_messages(connection: Connection, now: datetime, limit: int) -> int:

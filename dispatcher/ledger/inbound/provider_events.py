@@ -22,6 +22,7 @@ from dispatcher.ledger.message_key import (
     IS_CANCELLED,
     KEY,
     KEY_ARRAYS,
+    TRACE,
     join_origin,
     key_arrays,
     key_of,
@@ -135,13 +136,14 @@ class PendingEvent:
     at: datetime
     address_key: bytes | None
     is_found: bool = False
+    trace: str | None = None  # of the message's campaign or trigger
 
 
 # An event that names no message of ours gets a key that no message has: chunks count from 1.
 _UNSETTLED = f"""
     SELECT e.period, coalesce(e.chunk, 1) AS chunk, coalesce(e.row, 0) AS row, coalesce(e.leg, 0) AS leg, e.provider, e.id, e.kind,
            e.channel, e.code, e.receipt, e.again_seconds, e.again_max, e.strikes, e.at, m.state, m.recipient_id,
-           {ENTITY} AS entity, {FALLBACK_SPEC} AS spec,
+           {ENTITY} AS entity, {FALLBACK_SPEC} AS spec, {TRACE} AS trace,
            coalesce(a.new_key, m.address_key, -- the address that was written to; messages of before migration 0002 do not have it
                CASE e.channel WHEN 'email' THEN r.email_key WHEN 'sms' THEN r.phone_key WHEN 'whatsapp' THEN r.whatsapp_key END,
                own.new_key, e.address_key) AS address_key
@@ -174,7 +176,7 @@ def unapplied(connection: Connection, limit: int, now: datetime) -> tuple[list[P
 # The message of an event that does not name it: of all who have the address, the newest message on this channel with this receipt.
 # One receipt may be of many messages, because SendGrid gives one for a request.
 _FIND = f"""
-    SELECT e.place, m.*, {ENTITY} AS entity, {FALLBACK_SPEC} AS spec
+    SELECT e.place, m.*, {ENTITY} AS entity, {FALLBACK_SPEC} AS spec, {TRACE} AS trace
     FROM unnest(%(place)s::int[], %(channel)s::text[], %(address_key)s::bytea[], %(receipt)s::text[])
          AS e (place, channel, address_key, receipt)
     CROSS JOIN LATERAL (
@@ -213,6 +215,7 @@ def _find(connection: Connection, events: Sequence[PendingEvent]) -> dict[EventK
             entity=row["entity"],
             spec=spec_from_json(row["spec"]) if row["spec"] else None,
             is_found=True,
+            trace=row["trace"],
         )
         for row in rows
     }
@@ -245,6 +248,7 @@ def _pending(row: Mapping[str, Any]) -> PendingEvent:
         spec=spec_from_json(row["spec"]) if row["spec"] else None,
         at=row["at"],
         address_key=bytes(row["address_key"]) if row["address_key"] else None,
+        trace=row["trace"],
     )
 
 

@@ -12,6 +12,7 @@ from dispatcher.delivery import messages
 from dispatcher.delivery.explanation import explain_to_customer, recorded_decision
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.principal import Right, require
+from dispatcher.runtime.tracing import page_of_trace
 from dispatcher.web import auditing
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
@@ -44,4 +45,5 @@ def message_page(
         explanation=explain_to_customer(services, message, language),
         language=language,
         languages=("en", "nl", "fr", "de"),
+        trace_url=page_of_trace(services.trace_page, message.spec.trace),
     )
