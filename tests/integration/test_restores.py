@@ -1,0 +1,285 @@
+"""After a restore to an earlier moment nothing is sent until a person releases it, and then nothing twice."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from channels.base import Channel, Provider
+from channels.providers.outbox import Outbox
+from dispatcher.campaigns import scheduler, submission
+from dispatcher.delivery import reconciliation
+from dispatcher.delivery.messages import UnresolvedFilter
+from dispatcher.delivery.pipeline import run_chunk
+from dispatcher.embedded.postgres import BIN
+from dispatcher.intake.campaign import parse_campaign
+from dispatcher.intake.errors import BadInput
+from dispatcher.intake.trigger import parse_trigger
+from dispatcher.ledger import secret_keys
+from dispatcher.ledger.connection import lend
+from dispatcher.maintenance import restores
+from dispatcher.maintenance.restores import RestoreStatus, SendDecision
+from dispatcher.runtime.ledger_watch import CLAIM_MISSING, NUMBER_REUSED, OTHER_PLACE, UNKNOWN_GENERATION, LedgerWatch
+from dispatcher.runtime.services import Services
+from tests.support.services import Clock, add_people, balance, make_services, person, states, work
+
+OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
+PEOPLE = [f"c-{number}" for number in range(6)]
+SEND, UNRESOLVED = SendDecision.SEND, SendDecision.UNRESOLVED
+
+
+@dataclass
+class Installation:
+    """A ledger, the folder with the marks, and providers, which remember everything whatever becomes of the ledger."""
+
+    database: str
+    folder: Path
+    clock: Clock = field(default_factory=Clock)
+    providers: Mapping[Channel, Provider] = field(default_factory=lambda: {channel: Outbox(channel) for channel in Channel})
+
+    @contextmanager
+    def processes(self, folder: Path | None = None) -> Iterator[Services]:
+        """Services as a process has them that starts now, with the check of each new connection; of another machine in `folder`."""
+        with make_services(self.database, self.clock) as made:
+            rules = replace(made.policy, quiet_hours={})
+            watch = LedgerWatch(folder or self.folder)
+            services = replace(made, policy=rules, providers=self.providers, ledger_watch=watch)
+            with lend(services.pool) as connection:
+                secret_keys.check_keys(connection, services.secret)
+                watch.check(connection, services.clock())
+            yield services
+            services.pool.close()
+
+    def sent(self, channel: Channel = Channel.EMAIL) -> list[str]:
+        """The addresses that got a message, each as often as it did."""
+        provider = self.providers[channel]
+        assert isinstance(provider, Outbox)
+        return sorted(message.address for message in provider.sent)
+
+    def _administer(self, *statements: str) -> None:
+        name = urlsplit(self.database).path[1:]
+        with psycopg.connect(urlsplit(self.database)._replace(path="/dispatcher").geturl(), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.format(name=name).encode())
+
+    @contextmanager
+    def backup(self) -> Iterator[None]:
+        """A copy of the database, made now and restored at the end of the block. No process may have a connection at either end."""
+        self._administer("CREATE DATABASE {name}_backup TEMPLATE {name} STRATEGY file_copy")
+        yield
+        self.restore()
+        self._administer("DROP DATABASE {name}_backup WITH (FORCE)")
+
+    def restore(self) -> None:
+        """Replace the database by its copy."""
+        again = "CREATE DATABASE {name} TEMPLATE {name}_backup STRATEGY file_copy"
+        self._administer("DROP DATABASE {name} WITH (FORCE)", again)
+
+
+@pytest.fixture
+def installation(database: str, tmp_path: Path) -> Installation:
+    """Six people who may get a campaign."""
+    made = Installation(database, tmp_path)
+    with made.processes() as services:
+        add_people(services, *(person(each, number) for number, each in enumerate(PEOPLE)))
+        submit(services, "before", ["c-0"])
+        work(services)
+    assert made.sent() == mails("c-0")
+    return made
+
+
+def mails(*people: str) -> list[str]:
+    return sorted(f"{each}@example.org" for each in people)
+
+
+def submit(services: Services, campaign_id: str, people: list[str], **options: object) -> None:
+    rows = [{"recipient": each, "data": OFFER} for each in people]
+    form = {"id": campaign_id, "template": "loan_offer", "channels": ["email"], "audience": rows, **options}
+    submission.submit(services, parse_campaign(form, submission.validation_context(services)))
+
+
+def the_restore(services: Services) -> RestoreStatus:
+    restore = restores.status(services)
+    assert restore is not None
+    return restore
+
+
+def test_what_was_sent_in_the_lost_time_is_not_sent_twice(installation: Installation) -> None:
+    with installation.processes() as services:
+        submit(services, "spring", PEOPLE)
+    with installation.backup(), installation.processes() as services:
+        work(services)
+        assert states(services, "spring") == {"accepted": 6}
+    sent = installation.sent()
+    with installation.processes() as services:
+        restore = the_restore(services)
+        assert (restore.is_held, restore.generation.cause) == (True, CLAIM_MISSING)
+        work(services)
+        assert installation.sent() == sent
+        assert [(each.work.campaign_id, each.work.open, each.decision) for each in restore.works] == [("spring", 6, UNRESOLVED)]
+        assert restores.release(services, {}, UNRESOLVED, "desk 7") is not None
+        assert restores.release(services, {}, UNRESOLVED, "desk 7") is None
+        work(services)
+        assert installation.sent() == sent
+        assert states(services, "spring") == {"unresolved": 6}
+        assert balance(services, "spring").reasons == {"ledger_restored": 6}
+        assert reconciliation.resolve_all_by_hand(services, UnresolvedFilter(campaign_id="spring"), True, "desk 7") == 6
+        assert states(services, "spring") == {"accepted": 6}
+        submit(services, "summer", PEOPLE)  # what comes later is sent as always
+        work(services)
+        assert installation.sent() == sorted(sent + mails(*PEOPLE))
+
+
+def test_a_campaign_that_a_person_knows_to_be_unsent_is_sent(installation: Installation) -> None:
+    with installation.processes() as services:
+        submit(services, "spring", ["c-1"])
+        submit(services, "paused", ["c-2"])
+        submit(services, "tomorrow", ["c-3"], send_at="2026-11-24T12:00:00+01:00")
+    with installation.backup(), installation.processes() as services:
+        submit(services, "lost", ["c-4"])
+        work(services)
+    with installation.processes() as services:
+        assert [(each.work.campaign_id, each.decision) for each in the_restore(services).works] == [
+            ("spring", UNRESOLVED),
+            ("paused", UNRESOLVED),
+            ("tomorrow", SEND),
+        ]
+        with pytest.raises(BadInput, match="there is no open campaign lost"):
+            restores.release(services, {"lost": SEND}, UNRESOLVED, "desk 7")
+        assert the_restore(services).is_held
+        assert restores.release(services, {"paused": SEND}, UNRESOLVED, "desk 7") is not None
+        installation.clock.pass_(86_400)
+        work(services)
+        assert states(services, "spring") == {"unresolved": 1}
+        assert states(services, "paused") == states(services, "tomorrow") == {"accepted": 1}
+
+
+def test_the_next_channel_is_not_tried_twice_either(installation: Installation) -> None:
+    """The mail was accepted before the backup; the text message followed in the time that was lost."""
+    with installation.processes() as services:
+        submit(services, "spring", ["c-1"], channels=["email", "sms"], fallback_after_seconds=600)
+        work(services)
+    with installation.backup(), installation.processes() as services:
+        installation.clock.pass_(700)
+        work(services)
+        assert len(installation.sent(Channel.SMS)) == 1
+    with installation.processes() as services:
+        restores.release(services, {}, UNRESOLVED, "desk 7")
+        work(services)
+        installation.clock.pass_(700)
+        work(services)
+        assert len(installation.sent(Channel.SMS)) == 1
+
+
+def test_what_was_claimed_at_the_moment_of_the_backup_is_unresolved(installation: Installation) -> None:
+    with installation.processes() as services:
+        submit(services, "spring", ["c-1"])
+        work(services)
+        with lend(services.pool) as connection:
+            connection.execute(
+                "UPDATE messages SET state = 'claimed', claim_no = 900 WHERE campaign_no IN (SELECT no FROM campaigns WHERE id = 'spring')"
+            )
+            connection.execute("UPDATE chunks SET done_at = NULL")
+            connection.execute("UPDATE campaigns SET state = 'running', finished_at = NULL WHERE id = 'spring'")
+    with installation.backup(), installation.processes() as services:
+        submit(services, "lost", ["c-4"])
+        work(services)
+    with installation.processes() as services:
+        assert states(services, "spring") == {"unresolved": 1}
+
+
+def test_a_trigger_of_the_lost_time_is_not_sent_twice(installation: Installation) -> None:
+    with installation.processes() as services:
+        form = {"key": "t-1", "recipient": "c-1", "template": "loan_offer", "channels": ["email"], "data": OFFER}
+        place = submission.take_trigger(services, parse_trigger(form, submission.validation_context(services)))
+    with installation.backup(), installation.processes() as services:
+        run_chunk(services, place.period, place.chunk)
+    sent = installation.sent()
+    assert sent == mails("c-0", "c-1")
+    with installation.processes() as services:
+        run_chunk(services, place.period, place.chunk)  # the broker still has it
+        assert installation.sent() == sent
+        restores.release(services, {}, UNRESOLVED, "desk 7")
+        work(services)
+        assert installation.sent() == sent
+
+
+def test_a_restore_under_a_running_worker_is_noticed(installation: Installation) -> None:
+    """No connection was cut, so only the number of the claim tells it. Nothing of that claim is sent."""
+    with installation.processes() as services:
+        submit(services, "spring", ["c-1"])
+        with lend(services.pool) as connection:
+            connection.execute("SELECT setval('claim_number', 1, false)")
+        sent = installation.sent()
+        work(services)
+        assert the_restore(services).generation.cause == NUMBER_REUSED
+        assert installation.sent() == sent
+        assert states(services, "spring") == {"unresolved": 1}
+
+
+def test_a_copy_on_another_machine_sends_nothing(installation: Installation, tmp_path: Path) -> None:
+    """Without any mark, the place of the rows tells it. Where the marks came along, nothing was lost."""
+    with installation.processes():
+        pass  # it remembers the place
+    with installation.backup():
+        pass
+    with installation.processes() as services:
+        assert restores.status(services) is None
+    installation._administer("CREATE DATABASE {name}_backup TEMPLATE {name} STRATEGY file_copy")
+    installation.restore()
+    with installation.processes(tmp_path / "nothing") as services:
+        assert the_restore(services).generation.cause == OTHER_PLACE
+    installation._administer("DROP DATABASE {name}_backup WITH (FORCE)")
+
+
+def test_a_second_restore_of_the_same_backup_is_noticed(installation: Installation) -> None:
+    with installation.processes() as services:
+        submit(services, "spring", ["c-1"])
+    with installation.backup():
+        with installation.processes() as services:
+            work(services)
+        installation.restore()
+        with installation.processes() as services:
+            restores.release(services, {}, UNRESOLVED, "desk 7")
+            submit(services, "summer", ["c-2"])
+            work(services)
+    with installation.processes() as services:
+        assert the_restore(services).generation.cause == UNKNOWN_GENERATION
+
+
+def test_message_ids_of_the_lost_time_are_not_used_again(installation: Installation) -> None:
+    """Providers still report about them."""
+    with installation.backup(), installation.processes() as services:
+        submit(services, "lost", ["c-1"])
+        (lost,) = scheduler.due_chunks(services)
+        work(services)
+        run_chunk(services, lost.period, lost.number)
+    with installation.processes() as services:
+        restores.release(services, {}, UNRESOLVED, "desk 7")
+        submit(services, "other", ["c-2"])
+        (due,) = scheduler.due_chunks(services)
+        assert due.number > lost.number
+
+
+def test_a_restore_by_hand_is_noticed(installation: Installation, tmp_path: Path) -> None:
+    """By PostgreSQL's own programs, into a new database."""
+    with installation.processes() as services:
+        submit(services, "spring", PEOPLE)
+    file = tmp_path / "ledger.dump"
+    subprocess.run([BIN / "pg_dump", "-Fc", "-f", file, installation.database], check=True)  # noqa: S603
+    with installation.processes() as services:
+        work(services)
+    sent = installation.sent()
+    installation._administer("DROP DATABASE {name} WITH (FORCE)", "CREATE DATABASE {name}")
+    subprocess.run([BIN / "pg_restore", "-d", installation.database, file], check=True)  # noqa: S603
+    with installation.processes() as services:
+        assert the_restore(services).generation.cause == CLAIM_MISSING
+        work(services)
+        assert installation.sent() == sent
