@@ -20,7 +20,8 @@ REOPEN_BATCH = 5_000
 def due_chunks(services: Services, depths: LaneDepths = UNKNOWN_DEPTHS) -> list[DueChunk]:
     """Start scheduled campaigns and reopen held and waiting messages. Returns the chunks to put on the broker now.
 
-    None while a restore of the ledger is not released. `depths`: how many broker messages wait in each lane. What waits there is not put there again.
+    None while a restore of the ledger is not released. `depths`: how many broker messages wait in each lane. What waits there is
+    not put there again.
     """
     now = services.clock()
     lease = timedelta(seconds=services.limits.lease_seconds)

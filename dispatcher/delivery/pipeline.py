@@ -225,7 +225,7 @@ def send_claimed(
 
 
 def _unresolved_if_restored(item: PreparedMessage) -> PreparedMessage:
-    """What may have been sent in the time that a restore lost is not sent: it becomes unresolved. While it is held, it stays marked."""
+    """What may have been sent in the time that a restore lost becomes unresolved. While it is held, it stays marked."""
     entry = item.entry
     if not entry.candidate.may_be_sent or entry.state not in (State.CLAIMED, State.HELD, State.WAITING):
         return item

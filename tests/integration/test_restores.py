@@ -273,12 +273,12 @@ def test_a_restore_by_hand_is_noticed(installation: Installation, tmp_path: Path
     with installation.processes() as services:
         submit(services, "spring", PEOPLE)
     file = tmp_path / "ledger.dump"
-    subprocess.run([BIN / "pg_dump", "-Fc", "-f", file, installation.database], check=True)  # noqa: S603
+    subprocess.run([BIN / "pg_dump", "-Fc", "-f", file, installation.database], check=True)
     with installation.processes() as services:
         work(services)
     sent = installation.sent()
     installation._administer("DROP DATABASE {name} WITH (FORCE)", "CREATE DATABASE {name}")
-    subprocess.run([BIN / "pg_restore", "-d", installation.database, file], check=True)  # noqa: S603
+    subprocess.run([BIN / "pg_restore", "-d", installation.database, file], check=True)
     with installation.processes() as services:
         assert the_restore(services).generation.cause == CLAIM_MISSING
         work(services)

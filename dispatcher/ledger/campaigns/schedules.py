@@ -200,7 +200,8 @@ def skip_lost(connection: Connection, restored_at: datetime, reason: str, now: d
         """
         UPDATE schedule_runs r SET state = 'skipped', reason = %(reason)s, settled_at = %(now)s,
                message = 'it may have run before the ledger was restored: if not, submit it as a campaign'
-        WHERE r.state = 'pending' AND r.due_at <= %(restored_at)s AND NOT EXISTS (SELECT FROM campaigns c WHERE c.id = r.campaign_id)
+        WHERE r.state = 'pending' AND r.due_at <= %(restored_at)s
+          AND NOT EXISTS (SELECT FROM campaigns c WHERE c.id = r.campaign_id)
         """,
         {"restored_at": restored_at, "reason": reason, "now": now},
     ).rowcount

@@ -73,7 +73,8 @@ _CLAIM = """
         SELECT state = 'running' AND {released} AS is_open FROM campaigns WHERE no = %(no)s FOR SHARE
     ), locked AS MATERIALIZED (
         SELECT id, version, email_key, phone_key, whatsapp_key FROM recipients
-        WHERE id = ANY(%(people)b::text[]) AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL AND {released}) ORDER BY id {lock}
+        WHERE id = ANY(%(people)b::text[]) AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL AND {released})
+        ORDER BY id {lock}
     ), number AS MATERIALIZED (
         SELECT nextval('claim_number') AS claim_no
     ), asked AS MATERIALIZED (
@@ -99,7 +100,8 @@ _CLAIM = """
                               claimed_at, updated_at, decision, claim_no, address_key)
         SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
                CASE e.state WHEN 'claimed' THEN clock_timestamp() WHEN 'unresolved' THEN (
-                   SELECT coalesce(restored_to, began_at) FROM ledger_generations ORDER BY no DESC LIMIT 1) END, %(now)s, e.decision::jsonb,
+                   SELECT coalesce(restored_to, began_at) FROM ledger_generations ORDER BY no DESC LIMIT 1) END,
+               %(now)s, e.decision::jsonb,
                CASE WHEN e.state = 'claimed' THEN (SELECT claim_no FROM number) END, e.address_key
         FROM asked e WHERE e.row NOT IN (SELECT row FROM changed)
         ON CONFLICT ({key}) DO UPDATE

@@ -31,8 +31,10 @@ class OpenWork:
 
 
 def give_up_claims(connection: Connection, now: datetime) -> int:
-    """Make all claimed messages unresolved, in the caller's transaction; returns their number. What was claimed at the moment of the
-    restore was sent after it, or not: nobody knows. Its claims keep their numbers, as expired ones do."""
+    """Make all claimed messages unresolved, in the caller's transaction; returns their number.
+
+    Nobody knows whether they were sent after the moment of the restore. They keep their claim numbers, as those of expired claims do.
+    """
     rows = connection.execute(
         f"""
         WITH given_up AS (
@@ -74,8 +76,10 @@ def open_work(connection: Connection) -> list[OpenWork]:
 
 
 def mark(connection: Connection, campaign_nos: Collection[int], triggers: bool, now: datetime) -> int:
-    """Mark what is open of these campaigns, and of all triggers, as perhaps sent, in the caller's transaction; returns the number of
-    messages that have a row. What is held until later than now cannot have been sent: nobody shortens a hold."""
+    """Mark what is open of these campaigns, and of all triggers, as perhaps sent, in the caller's transaction.
+
+    Returns the number of messages that have a row. What is held until later than now was not sent: nobody shortens a hold.
+    """
     where = "(k.campaign_no = ANY(%(campaigns)s) OR k.campaign_no IS NULL AND %(triggers)s)"
     values = {"campaigns": list(campaign_nos), "triggers": triggers, "reason": RESTORED, "now": now}
     connection.execute(f"UPDATE chunks k SET is_restored = true WHERE k.done_at IS NULL AND {where}", values)

@@ -152,7 +152,8 @@ def release(connection: Connection, no: int, decisions: Mapping[str, str], by: s
     """Let claims begin again; False where that has happened already."""
     return bool(
         connection.execute(
-            "UPDATE ledger_generations SET released_at = %s, released_by = %s, decisions = %s WHERE no = %s AND released_at IS NULL",
+            "UPDATE ledger_generations SET released_at = %s, released_by = %s, decisions = %s"
+            " WHERE no = %s AND released_at IS NULL",
             (now, by, Jsonb(dict(decisions)), no),
         ).rowcount
     )

@@ -10,7 +10,7 @@ CREATE TABLE ledger_generations (
     no integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id uuid NOT NULL DEFAULT gen_random_uuid(), -- marks outside the ledger name it
     began_at timestamptz NOT NULL,              -- for a restore: when it was noticed
-    place text NOT NULL DEFAULT '',             -- where the rows are: another cluster, database, table or timeline has another place
+    place text NOT NULL DEFAULT '',             -- of the rows: another cluster, database, table or timeline is another place
     cause text NOT NULL,                        -- how the restore was noticed; "start" for the first one
     restored_to timestamptz,                    -- the time of the newest change that the restored ledger has
     decisions jsonb NOT NULL DEFAULT '{}',      -- at the release: "send" or "unresolved" for each campaign, and for triggers
