@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from dispatcher.cli.backups import backup_view, print_backup
 from dispatcher.cli.identity import noted, open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
-from dispatcher.maintenance import restores
+from dispatcher.maintenance import backups, restores
+from dispatcher.maintenance.backups import BackupError
 from dispatcher.maintenance.restores import RestoreStatus, SendDecision
 from dispatcher.runtime import bootstrap
 
 app = typer.Typer(
     help="Restore a backup of the embedded database. After any restore, decide what may have been sent.", no_args_is_help=True
 )
+
+
+@app.command()
+def run(
+    backup: Annotated[Path, typer.Argument(help="The folder of one backup.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Where there is a ledger, put it aside under another name.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Restore a backup into the embedded database. Everything must be stopped. Then nothing is sent until `restore release`."""
+    try:
+        restored, kept = backups.restore(bootstrap.settings(), backup, replace)
+    except BackupError as error:
+        fail(str(error), REFUSED)
+    if as_json:
+        print_json({**backup_view(restored), "former_data": str(kept) if kept else None})
+        return
+    print_backup(restored)
+    if kept:
+        out.print(f"the former data is in {kept}: delete it when you need it no more", markup=False)
+    out.print("nothing is sent now: `dispatcher restore status` says what to decide", markup=False)
 
 
 @app.command()

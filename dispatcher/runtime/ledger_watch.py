@@ -87,6 +87,10 @@ class LedgerWatch:
         marks = [mark for mark in (self._read(), self._own) if mark is not None and self._is_present(mark)]
         return max(marks, key=lambda mark: mark.number, default=None)
 
+    def newest(self) -> ClaimMark | None:
+        """The last claim in the folder, of whatever ledger."""
+        return self._read()
+
     def note_claim(self, connection: Connection, seen: ClaimMark | None, claim: Claim, now: datetime) -> bool:
         """Write down a claim, before anything of it is handed off; `seen` is `last_claim` from before the claim.
 

@@ -184,7 +184,8 @@ def test_what_was_claimed_at_the_moment_of_the_backup_is_unresolved(installation
         work(services)
         with lend(services.pool) as connection:
             connection.execute(
-                "UPDATE messages SET state = 'claimed', claim_no = 900 WHERE campaign_no IN (SELECT no FROM campaigns WHERE id = 'spring')"
+                "UPDATE messages m SET state = 'claimed', claim_no = 900 FROM campaigns c"
+                " WHERE m.campaign_no = c.no AND c.id = 'spring'"
             )
             connection.execute("UPDATE chunks SET done_at = NULL")
             connection.execute("UPDATE campaigns SET state = 'running', finished_at = NULL WHERE id = 'spring'")

@@ -33,7 +33,7 @@ class OpenWork:
 def give_up_claims(connection: Connection, now: datetime) -> int:
     """Make all claimed messages unresolved, in the caller's transaction; returns their number.
 
-    Nobody knows whether they were sent after the moment of the restore. They keep their claim numbers, as those of expired claims do.
+    Nobody knows whether they were sent after the moment of the restore. They keep their claim numbers, as after a lost worker.
     """
     rows = connection.execute(
         f"""

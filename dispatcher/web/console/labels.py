@@ -93,4 +93,5 @@ STANDSTILLS: Mapping[Standstill, str] = {
     Standstill.EVENTS_NOT_APPLIED: "Provider events are not applied",
     Standstill.OUTBOX: "Events are not published",
     Standstill.CHANNEL_STOPPED: "A channel is stopped",
+    Standstill.LEDGER_RESTORED: "The ledger was restored, and nothing is sent",
 }
