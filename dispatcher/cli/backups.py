@@ -13,6 +13,7 @@ from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.maintenance import backups
 from dispatcher.maintenance.backups import Backup, BackupError
+from dispatcher.runtime import bootstrap
 
 app = typer.Typer(help="Back up the embedded database while everything runs, and check backups.", no_args_is_help=True)
 
@@ -24,11 +25,12 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Write a backup of the embedded database. It holds personal data, and not the secret keys."""
-    services, _ = open_for(Right.OPERATE, act=AuditNote(AuditAction.EXPORT, "backup"))
+    open_for(Right.OPERATE, act=AuditNote(AuditAction.EXPORT, "backup"))
+    settings, url = bootstrap.settings(), bootstrap.joined_engines().database_url
     try:
         with progress("backing up", None) as (bar, task):
             backup, deleted = backups.write(
-                services, target, keep, lambda done, total: bar.update(task, completed=done, total=total or None)
+                settings, url, target, keep, lambda done, total: bar.update(task, completed=done, total=total or None)
             )
     except BackupError as error:
         fail(str(error), REFUSED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,8 @@ import typer
 
 from dispatcher.cli.backups import backup_view, print_backup
 from dispatcher.cli.identity import noted, open_for
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, progress, rows
+from dispatcher.consent import opt_out_replay
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.maintenance import backups, restores
@@ -55,6 +57,24 @@ def status(as_json: Json = False) -> None:
         _print(restore)
     if restore is not None and restore.is_held:
         raise typer.Exit(REFUSED)
+
+
+@app.command()
+def replay(
+    path: Annotated[Path, typer.Argument(help="A file of events, or a folder with such files: JSON lines, or CSV event files.")],
+    as_json: Json = False,
+) -> None:
+    """Read opt-outs, suppressions and erasures of the lost time back from our own events. Safe to repeat."""
+    services, who = open_for(Right.OPERATE)
+    noted(services, AuditNote(AuditAction.IMPORT, "opt_outs"))
+    with progress("reading events", None) as (bar, task):
+        counts = opt_out_replay.replay(services, path, who, lambda done: bar.update(task, completed=done))
+    if as_json:
+        print_json(asdict(counts))
+        return
+    pairs("", {"events read": counts.events, "opt-outs recorded": counts.opt_outs, "suppressions set": counts.suppressions})
+    for recipient_id in counts.erased:
+        out.print(f"was erased in the lost time: `dispatcher recipients erase {recipient_id}` erases it again", markup=False)
 
 
 @app.command()

@@ -22,12 +22,10 @@ from urllib.parse import parse_qs, urlsplit
 from dispatcher.domain.derived_keys import KeyRing, fingerprint
 from dispatcher.embedded import EngineError, base_backup, postgres
 from dispatcher.ledger import secret_keys
-from dispatcher.ledger.connection import connect_once, lend
+from dispatcher.ledger.connection import connect_once
 from dispatcher.ledger.maintenance import backup_facts, generations
 from dispatcher.ledger.migrations import HEAD, migrate
-from dispatcher.runtime import bootstrap
 from dispatcher.runtime.ledger_watch import RESTORE_COMMAND, LedgerWatch
-from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import Settings
 
 FORMAT, CONTENTS = 1, "backup.json"
@@ -60,20 +58,20 @@ class Backup:
 # -- write -------------------------------------------------------------------------------------------------------------
 
 
-def write(services: Services, target: Path, keep: int | None, report: Report) -> tuple[Backup, list[Path]]:
+def write(config: Settings, database_url: str, target: Path, keep: int | None, report: Report) -> tuple[Backup, list[Path]]:
     """Write a backup into a new folder of `target`, then delete all but the newest `keep`; returns it, and what was deleted.
 
     Raises `BackupError`, `EngineError`.
     """
-    config = bootstrap.settings()
     _require_embedded(config)
     home = config.home.expanduser().resolve()
-    with lend(services.pool) as connection:
+    with connect_once(database_url) as connection:
         facts = backup_facts.facts(connection)
-    staged = _stage(home, report)
+    staged = _stage(home, database_url, report)
     contents = {
         "format": FORMAT,
         **asdict(facts),
+        "keys": list(facts.keys),
         "at": facts.at.astimezone(UTC).isoformat(timespec="seconds"),
         "files": {name: _sha256(staged / name) for name in FILES},
     }
@@ -87,9 +85,8 @@ def write(services: Services, target: Path, keep: int | None, report: Report) ->
     return Backup(folder, contents), _delete_old(target, keep)
 
 
-def _stage(home: Path, report: Report) -> Path:
+def _stage(home: Path, url: str, report: Report) -> Path:
     """Let PostgreSQL write the backup in the home folder, which its account may write to."""
-    url = bootstrap.joined_engines().database_url
     (sockets,) = parse_qs(urlsplit(url).query)["host"]
     with ThreadPoolExecutor(1) as executor, connect_once(url) as connection:
         written = executor.submit(base_backup.write, home, Path(sockets))

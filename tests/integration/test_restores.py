@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,19 +17,25 @@ import pytest
 from channels.base import Channel, Provider
 from channels.providers.outbox import Outbox
 from dispatcher.campaigns import scheduler, submission
+from dispatcher.consent import erasure, opt_out_replay
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.messages import UnresolvedFilter
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.embedded.postgres import BIN
+from dispatcher.events import event_files, publication
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger import secret_keys
 from dispatcher.ledger.connection import lend
+from dispatcher.ledger.consent import suppressions
 from dispatcher.maintenance import restores
 from dispatcher.maintenance.restores import RestoreStatus, SendDecision
+from dispatcher.runtime.event_settings import EventFileSettings
 from dispatcher.runtime.ledger_watch import CLAIM_MISSING, NUMBER_REUSED, OTHER_PLACE, UNKNOWN_GENERATION, LedgerWatch
 from dispatcher.runtime.services import Services
+from tests.integration.test_events import say
+from tests.support.feed import all_events
 from tests.support.services import Clock, add_people, balance, make_services, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
@@ -267,6 +275,43 @@ def test_message_ids_of_the_lost_time_are_not_used_again(installation: Installat
         submit(services, "other", ["c-2"])
         (due,) = scheduler.due_chunks(services)
         assert due.number > lost.number
+
+
+@pytest.mark.parametrize("form", ["feed", "files"])
+def test_opt_outs_of_the_lost_time_are_read_back(installation: Installation, tmp_path: Path, form: str) -> None:
+    """From events that left the program. An opt-out from before, which the person took back, is not repeated."""
+    exported = tmp_path / "exported"
+    with installation.processes() as services:
+        say(services, "c-1", "channel:email", "off")
+        say(services, "c-1", "channel:email", "on")
+    with installation.backup(), installation.processes() as services:
+        submit(services, "lost", ["c-0"])
+        work(services)
+        say(services, "c-2", "offer:own", "none")
+        say(services, "c-3", "objection:marketing", "on")
+        with lend(services.pool) as connection:
+            key = connection.execute("SELECT email_key FROM recipients WHERE id = 'c-4'").fetchone()
+            assert key is not None
+            suppressions.suppress(connection, Channel.EMAIL, key[0], "complained", "sendgrid", services.clock())
+        erasure.erase(services, "c-5", "desk 7")
+        publication.publish(services)
+        if form == "feed":
+            exported.mkdir()
+            (exported / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in all_events(services)))
+        else:
+            installation.clock.pass_(2 * 86_400)
+            event_files.write(replace(services, event_files=EventFileSettings(str(exported), "day", ("csv",))))
+    with installation.processes() as services:
+        counts = opt_out_replay.replay(services, exported, "desk 7", lambda _: None)
+        again = opt_out_replay.replay(services, exported, "desk 7", lambda _: None)
+        in_feed = form == "feed"
+        assert (counts.suppressions, counts.erased) == ((1, ["c-5"]) if in_feed else (0, []))
+        assert (again.opt_outs, again.suppressions, again.erased) == (0, 0, counts.erased)
+        restores.release(services, {}, UNRESOLVED, "desk 7")
+        before = installation.sent()
+        submit(services, "spring", PEOPLE[1:])
+        work(services)
+        assert Counter(installation.sent()) - Counter(before) == Counter(mails("c-1") if in_feed else mails("c-1", "c-4"))
 
 
 def test_a_restore_by_hand_is_noticed(installation: Installation, tmp_path: Path) -> None:
