@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,13 @@ SECRET = "a-secret-of-the-tests-that-is-long-enough"
 BROKER = "redis://127.0.0.1:1/0"  # not started: nothing here needs it
 
 
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Not below pytest's folder: each run of pytest closes that to other accounts, such as that of the engines."""
+    with tempfile.TemporaryDirectory(prefix="dispatcher-backups-") as folder:
+        yield Path(folder)
+
+
 def settings(home: Path, secret: str = SECRET, **variables: str) -> Settings:
     return Settings.from_environment({"DISPATCHER_HOME": str(home), "DISPATCHER_SECRET_KEY": secret, **variables})
 
@@ -44,8 +53,8 @@ def write(home: Path, url: str, target: Path, keep: int | None = None) -> Backup
     return backups.write(settings(home), url, target, keep, lambda _done, _total: None)[0]
 
 
-def test_a_restored_backup_is_held_and_errors_change_nothing(tmp_path: Path) -> None:
-    home, target = tmp_path / "home", tmp_path / "backups"
+def test_a_restored_backup_is_held_and_errors_change_nothing(home: Path, tmp_path: Path) -> None:
+    target = tmp_path / "backups"
     with engines(home, broker_url=BROKER) as running:
         url = running.database_url
         migrate(url)
@@ -94,8 +103,8 @@ def test_a_restored_backup_is_held_and_errors_change_nothing(tmp_path: Path) -> 
             assert LedgerWatch(home).check(connection, services.clock())
 
 
-def test_a_damaged_backup_is_refused_and_old_ones_are_deleted(tmp_path: Path) -> None:
-    home, target = tmp_path / "home", tmp_path / "backups"
+def test_a_damaged_backup_is_refused_and_old_ones_are_deleted(home: Path, tmp_path: Path) -> None:
+    target = tmp_path / "backups"
     with engines(home, broker_url=BROKER) as running:
         migrate(running.database_url)
         older = target / "ledger-20200101T000000Z"

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from channels.base import Channel, Provider
+from channels.base import Channel, Provider, Unavailable
 from channels.providers.outbox import Outbox
-from dispatcher.campaigns import scheduler, submission
+from dispatcher.campaigns import schedule_runs, scheduler, schedules, submission
 from dispatcher.consent import erasure, opt_out_replay
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.messages import UnresolvedFilter
@@ -35,6 +35,7 @@ from dispatcher.runtime.event_settings import EventFileSettings
 from dispatcher.runtime.ledger_watch import CLAIM_MISSING, NUMBER_REUSED, OTHER_PLACE, UNKNOWN_GENERATION, LedgerWatch
 from dispatcher.runtime.services import Services
 from tests.integration.test_events import say
+from tests.integration.test_schedules import upload
 from tests.support.feed import all_events
 from tests.support.services import Clock, add_people, balance, make_services, person, states, work
 
@@ -184,6 +185,63 @@ def test_the_next_channel_is_not_tried_twice_either(installation: Installation) 
         installation.clock.pass_(700)
         work(services)
         assert len(installation.sent(Channel.SMS)) == 1
+
+
+def test_what_is_held_after_the_release_stays_marked(installation: Installation) -> None:
+    """It was sent before the quiet hours, and is decided again in them."""
+    with installation.processes() as services:
+        submit(services, "spring", ["c-1"])
+    with installation.backup(), installation.processes() as services:
+        work(services)
+    sent = installation.sent()
+    with installation.processes() as services, make_services(installation.database) as plain:
+        restores.release(services, {}, UNRESOLVED, "desk 7")
+        installation.clock.pass_(11 * 3_600)
+        work(replace(services, policy=plain.policy))  # with quiet hours
+        assert states(services, "spring") == {"held": 1}
+        installation.clock.pass_(12 * 3_600)
+        work(services)
+        assert states(services, "spring") == {"unresolved": 1}
+        assert installation.sent() == sent
+
+
+def test_a_message_that_is_decided_again_is_no_sign_of_a_restore(installation: Installation) -> None:
+    """Its last claim is the one that is written down."""
+    provider = installation.providers[Channel.EMAIL]
+    assert isinstance(provider, Outbox)
+    provider.answers[""] = Unavailable("503")
+    with installation.processes() as services:
+        submit(services, "spring", ["c-1"])
+        work(services)
+        say(services, "c-1", "channel:email", "off")
+        installation.clock.pass_(3_600)
+        work(services)
+        assert states(services, "spring") == {"refused": 1}
+    with installation.processes() as services:
+        assert restores.status(services) is None
+
+
+def test_a_run_of_the_lost_time_is_skipped(installation: Installation) -> None:
+    """A recurring campaign may have run before the restore, though the ledger knows nothing of it."""
+    with installation.processes() as services:
+        uploads = replace(services, audiences=installation.folder)
+        definition = {"id": "weekly", "cron": "5 12 * * *", "zone": "Europe/Brussels"}
+        campaign = {"template": "loan_offer", "channels": ["email"], "audience": {"upload": "weekly-*"}}
+        schedules.add(uploads, schedules.parse(uploads, {**definition, "campaign": campaign}), "anna")
+        upload(uploads, "weekly-1", "c-1")
+    with installation.backup(), installation.processes() as services:
+        installation.clock.pass_(301)
+        schedule_runs.start_due(replace(services, audiences=installation.folder))
+        work(services)
+        assert installation.sent() == mails("c-0", "c-1")
+    with installation.processes() as services:
+        uploads = replace(services, audiences=installation.folder)
+        assert schedule_runs.start_due(uploads) == []
+        restores.release(services, {}, UNRESOLVED, "desk 7")
+        schedule_runs.start_due(uploads)
+        work(services)
+        assert [(run.state, run.reason) for run in schedules.status(services, "weekly").runs] == [("skipped", "ledger_restored")]
+        assert installation.sent() == mails("c-0", "c-1")
 
 
 def test_what_was_claimed_at_the_moment_of_the_backup_is_unresolved(installation: Installation) -> None:

@@ -67,7 +67,8 @@ class Claim:
 # One statement, so that the claim gate costs one round trip and one commit. Its parts depend on each other in this order: the lock
 # on the campaign, the locks on the recipients (PostgreSQL returns the version that is current once it has the lock), what changed,
 # what is written. `claimed_at` is the clock of the database, read while the locks are held: a successful claim is earlier than any
-# opt-out that it did not see. Texts that may contain many quotes are sent in binary (%b).
+# opt-out that it did not see. It stays when the message is decided again: a mark outside the ledger may name that claim. Texts that
+# may contain many quotes are sent in binary (%b).
 _CLAIM = """
     WITH gate AS MATERIALIZED (
         SELECT state = 'running' AND {released} AS is_open FROM campaigns WHERE no = %(no)s FOR SHARE
@@ -106,8 +107,8 @@ _CLAIM = """
         FROM asked e WHERE e.row NOT IN (SELECT row FROM changed)
         ON CONFLICT ({key}) DO UPDATE
         SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
-            claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision,
-            claim_no = excluded.claim_no, address_key = excluded.address_key
+            claimed_at = coalesce(excluded.claimed_at, messages.claimed_at), updated_at = excluded.updated_at,
+            decision = excluded.decision, claim_no = excluded.claim_no, address_key = excluded.address_key
         WHERE messages.state = 'pending'
         RETURNING {columns}, address_key
     ), to_outbox AS ({enter}

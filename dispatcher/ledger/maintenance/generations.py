@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.message_key import is_message, key_values
 
+KEPT = timedelta(days=30)  # messages are kept longer than that by every policy
 CLAIMS_LEFT_OUT = 1_000  # numbers that are not used after a restore: those of the lost time
 CHUNKS_LEFT_OUT = 1_000_000  # providers report messages of the lost time by their ids, which must not be those of other messages
 IS_RELEASED = "NOT EXISTS (SELECT FROM ledger_generations WHERE released_at IS NULL)"  # in every claim: the table has few rows
@@ -90,12 +91,15 @@ def identity(connection: Connection) -> LedgerIdentity:
 
 
 def has_claim(connection: Connection, mark: ClaimMark) -> bool:
-    """Whether the ledger has this claim, or a later one of the same message."""
+    """Whether the ledger has this claim, or a later one of the same message; True for one that retention may have deleted."""
     row = connection.execute(
-        f"SELECT FROM messages m WHERE {is_message('m')} AND m.claimed_at >= to_timestamp(%(at)s / 1000000.0)",
-        {"at": mark.at, **key_values(MessageId.parse(mark.message))},
+        f"""
+        SELECT to_timestamp(%(at)s / 1000000.0) < clock_timestamp() - %(kept)s::interval OR EXISTS (
+            SELECT FROM messages m WHERE {is_message("m")} AND m.claimed_at >= to_timestamp(%(at)s / 1000000.0))
+        """,
+        {"at": mark.at, "kept": KEPT, **key_values(MessageId.parse(mark.message))},
     ).fetchone()
-    return row is not None
+    return bool(row and row[0])
 
 
 def has_claimed(connection: Connection) -> bool:
