@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from psycopg.errors import InsufficientPrivilege
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.message_id import MessageId
@@ -75,16 +76,22 @@ class Generation:
 _IDENTITY = """
 SELECT (SELECT encode(fingerprint, 'hex') || extract(epoch FROM introduced_at)::text FROM secret_keys ORDER BY no LIMIT 1),
        array_agg(id::text ORDER BY no), (array_agg(place ORDER BY no DESC))[1], bool_or(released_at IS NULL), max(no),
-       concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
-                 (SELECT oid FROM pg_database WHERE datname = current_database()), 'messages'::regclass::oid::bigint,
-                 left(pg_walfile_name(pg_current_wal_lsn()), 8))
+       {place}
 FROM ledger_generations
+"""
+_PLACE = """
+concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
+          (SELECT oid FROM pg_database WHERE datname = current_database()),
+          'messages'::regclass::oid::bigint, left(pg_walfile_name(pg_current_wal_lsn()), 8))
 """
 
 
 def identity(connection: Connection) -> LedgerIdentity:
-    """Which ledger this is, and where."""
-    row = connection.execute(_IDENTITY).fetchone()
+    """Which ledger this is, and where; the place is empty where the server does not tell it to this login."""
+    try:
+        row = connection.execute(_IDENTITY.format(place=_PLACE)).fetchone()
+    except InsufficientPrivilege:
+        row = connection.execute(_IDENTITY.format(place="''")).fetchone()
     assert row is not None  # noqa: S101  an aggregate has one row
     ledger, generations, known_place, is_held, no, place = row
     return LedgerIdentity(ledger or "", tuple(generations), place, known_place, is_held, no)
