@@ -26,7 +26,8 @@ from dispatcher.intake.schedule import DATE, AudienceUrlPattern, Schedule, run_f
 from dispatcher.ledger.campaigns import lifecycle, schedules
 from dispatcher.ledger.campaigns.schedules import RunState, ScheduleRun, StoredSchedule
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.maintenance import alerts
+from dispatcher.ledger.delivery.unresolved import RESTORED
+from dispatcher.ledger.maintenance import alerts, generations
 from dispatcher.policy import ScheduleRules
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.tracing import in_new_trace
@@ -58,8 +59,13 @@ def start_due(services: Services) -> list[int]:
     """
     now = services.clock()
     with lend(services.pool) as connection, connection.transaction():
+        if generations.is_held(connection):
+            return []
+        restore = generations.last_restore(connection)
         for stored in schedules.lock_due(connection, now):
             _plan(connection, stored, services.policy.schedules, now)
+        if restore is not None and schedules.skip_lost(connection, restore.began_at, RESTORED, now):
+            alerts.note(connection, "schedules", RESTORED, True, now)
     with lend(services.pool) as connection:
         taken = schedules.take_pending(connection, now, now - TAKEN)
     loads = [_start(services, stored, run) for stored, run in taken]

@@ -9,6 +9,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import scheduling
 from dispatcher.ledger.delivery.chunks import Chunk
 from dispatcher.ledger.delivery.scheduling import UNKNOWN_DEPTHS, DueChunk, LaneDepths
+from dispatcher.ledger.maintenance import generations
 from dispatcher.runtime.services import Services
 
 __all__ = ["Chunk", "DueChunk", "LaneDepths", "due_chunks", "needs_no_work", "next_chunk"]
@@ -19,11 +20,14 @@ REOPEN_BATCH = 5_000
 def due_chunks(services: Services, depths: LaneDepths = UNKNOWN_DEPTHS) -> list[DueChunk]:
     """Start scheduled campaigns and reopen held and waiting messages. Returns the chunks to put on the broker now.
 
-    `depths`: how many broker messages wait in each lane. What waits there is not put there again.
+    None while a restore of the ledger is not released. `depths`: how many broker messages wait in each lane. What waits there is
+    not put there again.
     """
     now = services.clock()
     lease = timedelta(seconds=services.limits.lease_seconds)
     with lend(services.pool) as connection:
+        if generations.is_held(connection):
+            return []
         lifecycle.start_due(connection, now)
         scheduling.reopen_due_messages(connection, now, REOPEN_BATCH)
         return scheduling.take_due(connection, now, lease, services.limits.window_chunks, depths)

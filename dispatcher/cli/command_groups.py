@@ -27,6 +27,8 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "webhooks": ("webhooks", "app"),
     "keys": ("keys", "app"),
     "policy": ("policy", "app"),
+    "backup": ("backups", "app"),
+    "restore": ("restores", "app"),
     "alerts": ("alerts", "app"),
     "users": ("users", "app"),
     "audit": ("audit", "app"),

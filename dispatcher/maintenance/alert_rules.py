@@ -102,6 +102,13 @@ def rules() -> Sequence[AlertRule]:
             "The channel {{ $labels.channel }} is stopped: its keys or settings are wrong.",
         ),
         AlertRule(
+            "LedgerRestored",
+            'max(dispatcher_standstill{kind="ledger_restored"}) > 0',
+            0,
+            Urgency.CRITICAL,
+            "The ledger was restored to an earlier moment: nothing is sent until a person releases it.",
+        ),
+        AlertRule(
             "WebhooksSilent",
             "sum by (provider) "
             f'(rate(dispatcher_provider_results_total{{result="accepted",provider=~"{_with_webhooks()}"}}[30m])) > 0 '

@@ -9,7 +9,8 @@ from enum import StrEnum
 
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.maintenance import metrics, progress
+from dispatcher.ledger.maintenance import generations, metrics, progress
+from dispatcher.ledger.maintenance.generations import Generation
 from dispatcher.ledger.maintenance.heartbeats import Heartbeat, newest_heartbeats
 from dispatcher.ledger.maintenance.metrics import Metrics
 from dispatcher.ledger.maintenance.progress import IdleCampaign
@@ -37,6 +38,7 @@ class Standstill(StrEnum):
     EVENTS_NOT_APPLIED = "events_not_applied"
     OUTBOX = "outbox"
     CHANNEL_STOPPED = "channel_stopped"
+    LEDGER_RESTORED = "ledger_restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,11 @@ def examine(services: Services) -> SystemState:
             heartbeats = newest_heartbeats(connection)
             counts = metrics.metrics(connection, now)
             idle, overdue = progress.idle_campaigns(connection, now), progress.overdue_campaigns(connection, now)
+            restore = generations.last_restore(connection)
     except LedgerUnavailable:
         return SystemState(around, {}, None, [*findings, _database()], now)
     findings += _silent(heartbeats, around, now)
-    findings += _campaigns(idle, overdue, now)
+    findings += _campaigns(idle, overdue, now) if restore is None or restore.released_at is not None else [_restored(restore)]
     findings += _work(counts)
     return SystemState(around, heartbeats, counts, findings, now)
 
@@ -94,6 +97,13 @@ def is_silent(heartbeat: Heartbeat | None, now: datetime) -> bool:
 
 def _database() -> Finding:
     return Finding(Standstill.DATABASE, DATABASE_AWAY)
+
+
+def _restored(restore: Generation) -> Finding:
+    """Campaigns that do not go on are its consequence."""
+    moment = f"to {restore.restored_to:%Y-%m-%d %H:%M} UTC" if restore.restored_to else "to an earlier moment"
+    text = f"The ledger was restored {moment}: nothing is sent until a person runs `dispatcher restore release`."
+    return Finding(Standstill.LEDGER_RESTORED, text, since=restore.began_at)
 
 
 def _engines(around: Surroundings) -> Iterator[Finding]:

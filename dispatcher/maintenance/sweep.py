@@ -1,5 +1,5 @@
-"""Periodic sweep: mark expired claims unresolved, apply the complaint brake, finish campaigns, count
-their balances, end loads that do not go on, measure opt-outs, delete what no longer counts."""
+"""Periodic sweep: look whether the ledger was restored, mark expired claims unresolved, apply the complaint brake, finish
+campaigns, count their balances, end loads that do not go on, measure opt-outs, delete what no longer counts."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def sweep(services: Services) -> None:
     """Run one sweep."""
     now = services.clock()
     with lend(services.pool) as connection:
+        services.ledger_watch.check(connection, now)
         with connection.transaction():
             scheduling.expire_claims(connection, now, now - timedelta(seconds=services.limits.lease_seconds))
         while lifecycle.cancel_abandoned(connection, services.policy.abandoned_after_days, now):

@@ -34,7 +34,7 @@ from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import EngineError, Engines, engines
 from dispatcher.ledger import partitions, roles, secret_keys
-from dispatcher.ledger.connection import PoolOptions, connect_once, lend, open_pool
+from dispatcher.ledger.connection import Connection, PoolOptions, connect_once, lend, open_pool
 from dispatcher.ledger.maintenance import contract_texts, policies
 from dispatcher.ledger.maintenance.heartbeats import forget_heartbeats
 from dispatcher.ledger.migrations import migrate
@@ -42,6 +42,7 @@ from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.policy.contracts import Contracts, read_contracts, with_contracts
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
+from dispatcher.runtime.ledger_watch import LedgerWatch
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits, Watched
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
 from dispatcher.runtime.template_folder import TemplateFolder, file_stamps, load_sound
@@ -250,10 +251,16 @@ def services(
     start_traces()  # before the first connection: it is traced from its start
     database_url = check_ledger_keys(config)
     ring = KeyRing.parse(config.secret_key)
+    watch = LedgerWatch(config.home, _shared_store())
+
+    def check_new(connection: Connection) -> None:
+        secret_keys.check_keys(connection, ring)
+        watch.check(connection, utc_now())
+
     pool = open_pool(
         database_url,
         PoolOptions(connections_max, name=secret_keys.connection_name(ring), role=config.database_role, patient=patient),
-        check_new=lambda connection: secret_keys.check_keys(connection, ring),
+        check_new=check_new,
     )
     with lend(pool) as connection:
         policies.store_policy(connection, rules.digest, text)
@@ -292,6 +299,7 @@ def services(
         ),
         upload_limits=UploadLimits(config.upload_bytes_max, config.upload_ratio_max),
         watched=Watched(config.home, broker_url(), config.certificates),
+        ledger_watch=watch,
         versions=TemplateVersions(_random(config.specialise)),
         folder=TemplateFolder(config.templates, rules, catalog, _random(config.specialise)),
     )
@@ -358,10 +366,16 @@ def _protected(config: Settings, channel: Channel, first: Provider) -> Provider:
 
 def _bucket(name: str, rate: Rate) -> TokenBucket:
     """The bucket in the broker's store; one of this process alone where the broker is not Redis or Valkey."""
+    store = _shared_store()
+    return LocalBucket(rate.fallback(), utc_now) if store is None else SharedBucket(store, name, rate, utc_now)
+
+
+def _shared_store() -> Redis | None:
+    """The broker's store; None where the broker is not Redis or Valkey."""
     url = broker_url().replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
     if not url.startswith(("redis://", "rediss://", "unix://")):
-        return LocalBucket(rate.fallback(), utc_now)
-    return SharedBucket(Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5), name, rate, utc_now)
+        return None
+    return Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)
 
 
 def sandbox_folder(config: Settings) -> Path:

@@ -17,6 +17,7 @@ from dispatcher.ledger.connection import Pool
 from dispatcher.policy import Policy
 from dispatcher.policy.contracts import Contracts, shipped
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings
+from dispatcher.runtime.ledger_watch import LedgerWatch
 from dispatcher.runtime.oidc_settings import OidcSettings
 from dispatcher.runtime.template_folder import TemplateFolder
 from dispatcher.runtime.template_versions import TemplateVersions
@@ -108,6 +109,7 @@ class Services:
     watched: Watched = field(default_factory=Watched)
     contracts: Contracts = field(default_factory=shipped, repr=False)  # what customers accept by choosing "tailored"
     versions: TemplateVersions = field(default_factory=TemplateVersions, repr=False)
+    ledger_watch: LedgerWatch = field(default_factory=LedgerWatch, repr=False)
     folder: TemplateFolder | None = field(default=None, repr=False)  # of the catalog, where it is followed
 
     @property

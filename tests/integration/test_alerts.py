@@ -34,7 +34,7 @@ from dispatcher.ledger import partitions
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
-from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.ledger.maintenance import generations, stopped_channels
 from dispatcher.maintenance import opt_out_lag
 from dispatcher.maintenance.metrics import OUTSIDE_GAUGES, families
 from dispatcher.maintenance.surroundings import Surroundings
@@ -155,6 +155,14 @@ def test_a_stopped_channel_is_reported(services: Services) -> None:
             stopped_channels.stop(connection, Channel.SMS, "twilio", "20003", services.clock())
 
     check("ChannelStopped", services, stop)
+
+
+def test_a_restored_ledger_alerts(services: Services) -> None:
+    def restore() -> None:
+        with lend(services.pool) as connection, connection.transaction():
+            generations.begin(connection, "claim_missing", "", None, services.clock())
+
+    check("LedgerRestored", services, restore)
 
 
 def test_a_provider_without_reports_has_silent_webhooks(services: Services) -> None:

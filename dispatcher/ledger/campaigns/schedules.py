@@ -193,6 +193,20 @@ def take_pending(connection: Connection, now: datetime, idle_since: datetime) ->
     ]
 
 
+def skip_lost(connection: Connection, restored_at: datetime, reason: str, now: datetime) -> int:
+    """Skip the pending runs that were due before a restore of the ledger was noticed and whose campaign it lacks: they may have run
+    in the time that it lost. Returns their number."""
+    return connection.execute(
+        """
+        UPDATE schedule_runs r SET state = 'skipped', reason = %(reason)s, settled_at = %(now)s,
+               message = 'it may have run before the ledger was restored: if not, submit it as a campaign'
+        WHERE r.state = 'pending' AND r.due_at <= %(restored_at)s
+          AND NOT EXISTS (SELECT FROM campaigns c WHERE c.id = r.campaign_id)
+        """,
+        {"restored_at": restored_at, "reason": reason, "now": now},
+    ).rowcount
+
+
 def last_sha256(connection: Connection, no: int) -> str | None:
     """The hash of the audience of the last run that started."""
     row = connection.execute(

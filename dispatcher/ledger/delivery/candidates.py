@@ -18,6 +18,7 @@ from dispatcher.ledger.consent.events import choice_from
 from dispatcher.ledger.delivery import cap_reservations, fallback_legs, households
 from dispatcher.ledger.delivery.cap_reservations import NO_LIMITS, SendLimits
 from dispatcher.ledger.delivery.chunks import Chunk
+from dispatcher.ledger.delivery.unresolved import RESTORED
 from dispatcher.ledger.message_key import (
     same_job,
 )
@@ -29,6 +30,7 @@ class Candidate:
 
     `fixed` is the channel of a leg that was tried before and is due again; None where the channel is still to be chosen.
     `tried` are the channels of the legs before this one. `partner` is the registered partner, where a household gets one message.
+    `may_be_sent`: in the time that a restore of the ledger lost.
     """
 
     ref: MessageId
@@ -38,6 +40,7 @@ class Candidate:
     fixed: Channel | None
     tried: tuple[Channel, ...] = ()
     partner: str | None = None
+    may_be_sent: bool = False
 
 
 # Replies that may be opt-outs and that nobody has read. There are few: PostgreSQL hashes their keys once for a whole chunk, and
@@ -67,7 +70,8 @@ _RECIPIENT = f"""
 _GATHER = f"""
     SELECT j.row, m.leg, m.attempts, m.channel, {fallback_legs.TRIED}, j.data, j.recipient_id,
            coalesce(j.repeat_of, {fallback_legs.ARRIVED}),
-           {households.PARTNER}, {{sent}}, {_RECIPIENT}
+           {households.PARTNER},
+           CASE WHEN m.leg IS NULL THEN %(restored)s ELSE coalesce(m.reason = '{RESTORED}', false) END, {{sent}}, {_RECIPIENT}
     FROM jobs j
     LEFT JOIN LATERAL (
         SELECT * FROM messages m WHERE {same_job("m", "j")}
@@ -100,23 +104,24 @@ def gather(
         "since": limits.since,
         "first": chunk.spec.route == "first",
         "household": chunk.spec.one_per_household,
+        "restored": chunk.is_restored,
     }
     rows_found = connection.execute(_gather_statement(tuple(chunk.spec.channels)), parameters)
     candidates: list[Candidate] = []
-    for row, leg, attempts, channel, tried, data, recipient_id, repeat_of, couple, sent, *recipient in rows_found:
+    for row, leg, attempts, channel, tried, data, recipient_id, repeat_of, couple, restored, sent, *recipient in rows_found:
         partner, partner_message = couple or (None, None)
         facts = _facts(recipient_id, repeat_of, recipient, sent or (), partner_message)
         if leg is not None:
             fixed = Channel(channel) if channel else None
             before = tuple(Channel(name) for name in tried or ())
-            candidates.append(Candidate(chunk.ref(row, leg), facts, data, attempts, fixed, before, partner))
+            candidates.append(Candidate(chunk.ref(row, leg), facts, data, attempts, fixed, before, partner, restored))
         elif chunk.spec.route == "all":
             candidates += [
-                Candidate(chunk.ref(row, index), facts, data, 0, channel, (), partner)
+                Candidate(chunk.ref(row, index), facts, data, 0, channel, (), partner, restored)
                 for index, channel in enumerate(chunk.spec.channels)
             ]
         else:
-            candidates.append(Candidate(chunk.ref(row, 0), facts, data, 0, None, (), partner))
+            candidates.append(Candidate(chunk.ref(row, 0), facts, data, 0, None, (), partner, restored))
     return candidates
 
 

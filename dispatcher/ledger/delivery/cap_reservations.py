@@ -88,7 +88,7 @@ RESERVE = """
         INSERT INTO cap_reservations (recipient_id, at, channel, offer_type, chunk, row, leg, address_key, once_in)
         SELECT recipient_id, %(now)s::timestamptz, channel, %(offer_type)s::text, %(chunk)s::bigint, row, leg,
                address_key, CASE WHEN address_key IS NOT NULL THEN %(once_in)s::bigint END
-        FROM entered WHERE state = 'claimed'
+        FROM entered WHERE state IN ('claimed', 'unresolved')
     )
 """
 

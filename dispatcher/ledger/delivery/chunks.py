@@ -35,6 +35,7 @@ class Chunk:
     approved: Mapping[str, int] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     whatsapp: ApprovedTexts = NO_TEXTS  # the WhatsApp texts that may be sent
+    is_restored: bool = False  # its jobs without a message may have been sent in the time that the ledger lost
 
     def ref(self, row: int, leg: int) -> MessageId:
         """The id of the message of this job and leg."""
@@ -46,9 +47,9 @@ def find_chunk(connection: Connection, period: int, number: int) -> Chunk | None
     row = connection.execute(
         f"""
         SELECT s.spec, s.no, s.id, s.state, (SELECT jsonb_object_agg(channel, code) FROM channel_stops),
-               {template_approvals.IN_FORCE}, s.digests, {whatsapp_templates.APPROVED}
+               {template_approvals.IN_FORCE}, s.digests, {whatsapp_templates.APPROVED}, s.is_restored
         FROM (
-            SELECT {SPEC} AS spec, coalesce(c.template_digests, t.template_digests) AS digests, c.no, c.id, c.state
+            SELECT {SPEC} AS spec, coalesce(c.template_digests, t.template_digests) AS digests, c.no, c.id, c.state, k.is_restored
             FROM chunks k {join_origin("k")} WHERE k.period = %s AND k.chunk = %s
         ) s
         """,
@@ -56,7 +57,7 @@ def find_chunk(connection: Connection, period: int, number: int) -> Chunk | None
     ).fetchone()
     if row is None:
         return None
-    spec, no, campaign_id, state, stops, approved, digests, whatsapp = row
+    spec, no, campaign_id, state, stops, approved, digests, whatsapp, is_restored = row
     stopped_channels = {Channel(channel): code for channel, code in (stops or {}).items()}
     state = CampaignState(state) if state else None
     return Chunk(
@@ -70,6 +71,7 @@ def find_chunk(connection: Connection, period: int, number: int) -> Chunk | None
         approved or {},
         digests or {},
         whatsapp_templates.approved_texts(whatsapp),
+        is_restored,
     )
 
 

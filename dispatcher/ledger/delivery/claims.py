@@ -17,11 +17,12 @@ from dispatcher.domain.message import Kind, State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import GROUP_OF
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.delivery import cap_reservations, fallback_legs, households
+from dispatcher.ledger.delivery import cap_reservations, fallback_legs, households, unresolved
 from dispatcher.ledger.delivery.candidates import Candidate
 from dispatcher.ledger.delivery.cap_reservations import NO_LIMITS, SendLimits
 from dispatcher.ledger.delivery.chunks import Chunk
 from dispatcher.ledger.events import outbox
+from dispatcher.ledger.maintenance import generations
 from dispatcher.ledger.message_key import (
     KEY,
 )
@@ -30,7 +31,7 @@ from dispatcher.ledger.pg_arrays import int_array, text_array
 
 @dataclass(frozen=True, slots=True)
 class ClaimEntry:
-    """A decision to be written. `state` is claimed, refused, expired, held_out, held or waiting."""
+    """A decision to be written. `state` is claimed, refused, expired, held_out, held, waiting, or unresolved after a restore."""
 
     candidate: Candidate
     state: State
@@ -51,25 +52,30 @@ class CampaignGate(StrEnum):
 class Claim:
     """The result of a claim: `claimed` may be handed off, `changed` rows are decided again, the rest belongs to another worker.
 
-    `number` is the fencing token: whoever settles these messages has to name it.
+    `number` is the fencing token: whoever settles these messages has to name it. `at` is the database's time before the claim, in
+    microseconds of Unix time; `generation` is the ledger's.
     """
 
     gate: CampaignGate
     number: int = 0
     claimed: frozenset[MessageId] = frozenset()
     changed: frozenset[int] = frozenset()
+    at: int = 0
+    generation: int = 0
 
 
 # One statement, so that the claim gate costs one round trip and one commit. Its parts depend on each other in this order: the lock
 # on the campaign, the locks on the recipients (PostgreSQL returns the version that is current once it has the lock), what changed,
 # what is written. `claimed_at` is the clock of the database, read while the locks are held: a successful claim is earlier than any
-# opt-out that it did not see. Texts that may contain many quotes are sent in binary (%b).
+# opt-out that it did not see. It stays when the message is decided again: a mark outside the ledger may name that claim. Texts that
+# may contain many quotes are sent in binary (%b).
 _CLAIM = """
     WITH gate AS MATERIALIZED (
-        SELECT state = 'running' AS is_open FROM campaigns WHERE no = %(no)s FOR SHARE
+        SELECT state = 'running' AND {released} AS is_open FROM campaigns WHERE no = %(no)s FOR SHARE
     ), locked AS MATERIALIZED (
         SELECT id, version, email_key, phone_key, whatsapp_key FROM recipients
-        WHERE id = ANY(%(people)b::text[]) AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL) ORDER BY id {lock}
+        WHERE id = ANY(%(people)b::text[]) AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL AND {released})
+        ORDER BY id {lock}
     ), number AS MATERIALIZED (
         SELECT nextval('claim_number') AS claim_no
     ), asked AS MATERIALIZED (
@@ -81,7 +87,7 @@ _CLAIM = """
                     %(reason)s::text[], %(until)s::timestamptz[], %(decision)b::text[])
              AS e (row, leg, recipient_id, version, seen, seen_by_address, attempts, channel, state, reason, until, decision)
         LEFT JOIN locked l ON l.id = e.recipient_id
-        WHERE coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
+        WHERE coalesce((SELECT is_open FROM gate), %(no)s IS NULL AND {released})
     ), changed AS MATERIALIZED (
         SELECT row FROM asked WHERE is_changed
         UNION ALL
@@ -89,26 +95,29 @@ _CLAIM = """
         FROM asked a WHERE a.state = 'claimed' AND NOT a.is_changed AND a.address_key IS NOT NULL {meanwhile}
     ), touched AS (
         UPDATE chunks SET touched_at = %(now)s, repeats = 0
-        WHERE period = %(period)s AND chunk = %(chunk)s AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
+        WHERE period = %(period)s AND chunk = %(chunk)s AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL AND {released})
     ), entered AS (
         INSERT INTO messages ({key}, campaign_no, recipient_id, attempts, channel, state, reason, until,
                               claimed_at, updated_at, decision, claim_no, address_key)
         SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
-               CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb,
+               CASE e.state WHEN 'claimed' THEN clock_timestamp() WHEN 'unresolved' THEN (
+                   SELECT coalesce(restored_to, began_at) FROM ledger_generations ORDER BY no DESC LIMIT 1) END,
+               %(now)s, e.decision::jsonb,
                CASE WHEN e.state = 'claimed' THEN (SELECT claim_no FROM number) END, e.address_key
         FROM asked e WHERE e.row NOT IN (SELECT row FROM changed)
         ON CONFLICT ({key}) DO UPDATE
         SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
-            claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision,
-            claim_no = excluded.claim_no, address_key = excluded.address_key
+            claimed_at = coalesce(excluded.claimed_at, messages.claimed_at), updated_at = excluded.updated_at,
+            decision = excluded.decision, claim_no = excluded.claim_no, address_key = excluded.address_key
         WHERE messages.state = 'pending'
         RETURNING {columns}, address_key
     ), to_outbox AS ({enter}
     ) {reserve}
     SELECT 'changed', row, 0 FROM changed
     UNION ALL SELECT 'lost', row, leg FROM asked WHERE (row, leg) NOT IN (SELECT row, leg FROM entered)
-    UNION ALL SELECT 'claim', 0, claim_no FROM number
-    UNION ALL SELECT 'closed', 0, 0 WHERE NOT coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
+    UNION ALL SELECT 'claim', (extract(epoch FROM now()) * 1000000)::bigint, claim_no FROM number
+    UNION ALL SELECT 'generation', max(no), 0 FROM ledger_generations
+    UNION ALL SELECT 'closed', 0, 0 WHERE NOT coalesce((SELECT is_open FROM gate), %(no)s IS NULL AND {released})
 """
 # Withdrawing an approval pauses the campaign, which the gate checks. A trigger has no campaign, so its claim checks the approval
 # directly.
@@ -130,6 +139,7 @@ def _statement(*, exclusive: bool, limited: bool, by_address: bool, approved: bo
         key=KEY,
         columns=outbox.changed("messages"),
         enter=outbox.enter("entered"),
+        released=generations.IS_RELEASED,
         lock="FOR NO KEY UPDATE" if exclusive or limited else "FOR SHARE",
         meanwhile="".join(changed),
         reserve=cap_reservations.RESERVE if limited else "",
@@ -151,6 +161,8 @@ def claim(
 
     With `limits`, the locks keep out other claims too; a recipient who got another message since `gather`, or whose address did, is
     decided again; and each claimed message is reserved. With `approval`, the approval of that number must still stand.
+
+    While a restore of the ledger is not released, the gate is closed. What is written as unresolved after a restore is not claimed.
     """
     by_address = limits.apply and any(entry.channel not in (None, Channel.PUSH) for entry in entries)
     variant = {"limited": limits.apply, "by_address": by_address, "approved": approval is not None}
@@ -158,7 +170,13 @@ def claim(
     values = {"now": now, "since": limits.since, "once_in": once_in, "approval": approval}
     fallback_refs = [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]
     partners = {entry.candidate.partner for entry in entries if entry.candidate.partner is not None}
+    restored = [entry.candidate.ref for entry in entries if entry.state is State.UNRESOLVED]
     try:
+        if restored:
+            with connection.transaction():
+                claim = _enter(connection, chunk, entries, _statement(exclusive=True, **variant), values)
+                unresolved.add(connection, restored, now)
+            return claim
         if not fallback_refs and not partners:
             return _enter(connection, chunk, entries, _statement(exclusive=False, **variant), values)
         with connection.transaction():
@@ -175,19 +193,21 @@ def claim(
 
 def _enter(connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry], statement: str, values: Mapping[str, Any]) -> Claim:
     asked = {entry.candidate.ref for entry in entries if entry.state is State.CLAIMED}
-    number = 0
+    number = at = generation = 0
     changed: set[int] = set()
     lost: set[MessageId] = set()
     for what, row, last in connection.execute(statement, {**_columns(chunk, entries), **values}):
         if what == "closed":
             return Claim(CampaignGate.CLOSED)
         if what == "claim":
-            number = last
+            at, number = row, last
+        elif what == "generation":
+            generation = row
         elif what == "changed":
             changed.add(row)
         else:
             lost.add(chunk.ref(row, last))
-    return Claim(CampaignGate.OPEN, number, frozenset(asked - lost), frozenset(changed))
+    return Claim(CampaignGate.OPEN, number, frozenset(asked - lost), frozenset(changed), at, generation)
 
 
 def _served_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry]) -> set[int]:

@@ -14,6 +14,7 @@ from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import cap_reservations, fallback_legs, pace, unresolved
 from dispatcher.ledger.delivery.chunks import Chunk
 from dispatcher.ledger.events import outbox
+from dispatcher.ledger.maintenance import generations
 from dispatcher.ledger.message_key import KEY, in_cancelled_campaign, key_of, same_chunk, same_message
 
 
@@ -216,7 +217,8 @@ def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueCh
     rows = connection.execute(
         f"""
         UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s, repeats = 0 FROM campaigns c
-        WHERE c.no = %(no)s AND c.state = 'running' AND {pace.HAS_TURN} AND k.period = %(period)s AND k.chunk = (
+        WHERE c.no = %(no)s AND c.state = 'running' AND {generations.IS_RELEASED} AND {pace.HAS_TURN}
+          AND k.period = %(period)s AND k.chunk = (
             SELECT chunk FROM chunks
             WHERE period = %(period)s AND campaign_no = %(no)s AND done_at IS NULL AND touched_at IS NULL AND due_at <= %(now)s
             ORDER BY due_at, chunk LIMIT 1 FOR UPDATE SKIP LOCKED)

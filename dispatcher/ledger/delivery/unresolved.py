@@ -25,6 +25,7 @@ from dispatcher.ledger.message_key import (
 )
 from dispatcher.ledger.spec_codec import spec_from_json
 
+RESTORED = "ledger_restored"  # the reason of what may have been sent in the time that a restore of the ledger lost
 FIRST_SECONDS = 120.0  # wait this long for events that come by themselves; a caller of `next_to_look_up` has as long to ask
 
 
@@ -34,6 +35,7 @@ class UnresolvedSend:
 
     `address` is the current one, None where there is none. `changed`: the recipient's record has changed since the claim, so the
     address may be another one. `receipts` are those of earlier attempts. `spec` is set where another channel may follow.
+    `is_restored`: it may have been sent at any time between `claimed_at` and the notice of a restore.
     """
 
     ref: MessageId
@@ -45,6 +47,7 @@ class UnresolvedSend:
     changed: bool
     receipts: tuple[str, ...] = ()
     spec: Spec | None = None
+    is_restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def next_to_look_up(connection: Connection, now: datetime) -> UnresolvedSend | N
         ), postponed AS (
             UPDATE doubts d SET ask_at = %(again)s FROM next n WHERE {same_message("d", "n")}
         )
-        SELECT {key_of("n")}, n.asked, m.state, m.channel, m.recipient_id, m.claimed_at,
+        SELECT {key_of("n")}, n.asked, m.state, m.reason, m.channel, m.recipient_id, m.claimed_at,
                CASE m.channel WHEN 'email' THEN r.email WHEN 'sms' THEN r.phone WHEN 'whatsapp' THEN r.whatsapp END AS address,
                coalesce(r.updated_at > m.claimed_at, true) AS changed,
                coalesce(array_remove(m.returned || m.receipt, NULL), '{{}}') AS receipts, {FALLBACK_SPEC} AS spec
@@ -119,6 +122,7 @@ def next_to_look_up(connection: Connection, now: datetime) -> UnresolvedSend | N
         changed=row["changed"],
         receipts=tuple(row["receipts"]),
         spec=spec_from_json(row["spec"]) if row["spec"] else None,
+        is_restored=row["reason"] == RESTORED,
     )
 
 

@@ -69,6 +69,7 @@ REASONS: Mapping[str, str] = {
     ReasonCode.QUIET_HOURS: "quiet hours where the person lives",
     ReasonCode.FAULT: "an error in this program, so nothing was sent",
     "worker_lost": "its worker was lost during the attempt, so it may have been sent",
+    "ledger_restored": "the ledger was restored to an earlier moment, so it may have been sent",
     "not_taken": "the provider has no such message",
     "by_hand": "resolved by a person",
 }
@@ -92,4 +93,5 @@ STANDSTILLS: Mapping[Standstill, str] = {
     Standstill.EVENTS_NOT_APPLIED: "Provider events are not applied",
     Standstill.OUTBOX: "Events are not published",
     Standstill.CHANNEL_STOPPED: "A channel is stopped",
+    Standstill.LEDGER_RESTORED: "The ledger was restored, and nothing is sent",
 }
