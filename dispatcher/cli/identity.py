@@ -11,7 +11,7 @@ from dispatcher.cli.output import account, show_left_out
 from dispatcher.domain.audit import AuditNote
 from dispatcher.domain.derived_keys import KeyRing, fingerprint
 from dispatcher.domain.errors import SignInNeeded
-from dispatcher.domain.principal import Principal, Right, account_principal, require
+from dispatcher.domain.principal import Entities, Principal, Right, account_principal, require, require_unlimited
 from dispatcher.identity import audit, sessions
 from dispatcher.identity.sessions import COMMAND_LINE, Origin, SignedIn
 from dispatcher.identity.users import shell_principal
@@ -50,6 +50,26 @@ def viewer(services: Services) -> Principal:
         return current(services)
     except SignInNeeded:
         return account_principal(account())
+
+
+def limit(services: Services) -> Entities:
+    """The entities that whoever looks is limited to."""
+    return viewer(services).entities
+
+
+def unlimited_for(right: Right, act: AuditNote) -> tuple[Services, str]:
+    """As `open_for`, for what concerns all entities at once. Raises `NotAllowed` for somebody who is limited to some."""
+    services, who = open_for(right)
+    require_unlimited(current(services))
+    noted(services, act)
+    return services, who
+
+
+def services_for_all() -> Services:
+    """The services, for a look at what concerns all entities at once. Raises `NotAllowed` for somebody who is limited to some."""
+    services = bootstrap.services(on_faults=show_left_out)
+    require_unlimited(viewer(services))
+    return services
 
 
 def acting(services: Services, right: Right, entity: str | None = None) -> str:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli.identity import noted, open_for
+from dispatcher.cli.identity import noted, open_for, unlimited_for, viewer
 from dispatcher.cli.output import REFUSED, AlwaysJson, Json, err, out, pairs, print_json, progress, show_left_out
 from dispatcher.consent import erasure, recipients
+from dispatcher.delivery import people
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.runtime import bootstrap
@@ -27,7 +28,7 @@ def import_(
 ) -> None:
     """Import recipients: add new ones, update known ones, report bad rows and leave them out, but for their opt-outs."""
     reject_path = rejects or file.with_name(file.name + ".rejected.jsonl")
-    services, who = open_for(Right.RECIPIENTS, act=AuditNote(AuditAction.IMPORT, "recipients"))
+    services, who = unlimited_for(Right.RECIPIENTS, AuditNote(AuditAction.IMPORT, "recipients"))
     with progress("importing", None) as (bar, task):
         imported = recipients.import_recipients(services, file, reject_path, who, lambda done: bar.update(task, completed=done))
     counts = {"new": imported.new, "changed": imported.changed, "unchanged": imported.unchanged, "rejected": imported.rejected}
@@ -51,6 +52,7 @@ def show(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Show everything on record about one person."""
     services = bootstrap.services(on_faults=show_left_out)
     noted(services, AuditNote(AuditAction.LOOK, "recipient", recipient_id, recipient=recipient_id))
+    people.require_visible(services, viewer(services), recipient_id)
     record = recipients.show(services, recipient_id)
     if as_json:
         print_json(record)
@@ -63,6 +65,8 @@ def export(recipient_id: RecipientId, _as_json: AlwaysJson = True) -> None:
     """Print everything on record about a person, with history and messages, as JSON."""
     services = bootstrap.services(on_faults=show_left_out)
     noted(services, AuditNote(AuditAction.EXPORT, "recipient", recipient_id, recipient=recipient_id))
+    principal = viewer(services)
+    people.require_all_entities(principal, people.view(services, principal, recipient_id))
     print_json(recipients.export(services, recipient_id))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import Field, StrictBool, StringConstraints
 
 from dispatcher.consent import preferences
 from dispatcher.consent.preferences import PreferenceChange
+from dispatcher.delivery import people
 from dispatcher.domain.message import Mode, OfferType
 from dispatcher.domain.preferences import changes
 from dispatcher.domain.recipient import ChannelGroup
@@ -48,8 +49,11 @@ class PreferencesForm(StrictModel):
 
 
 @router.get("", response_model=PreferencesBody, responses=problem_responses(404))
-def show_preferences(recipient_id: RecipientId, services: ServicesDependency, response: Response) -> dict[str, Any]:
+def show_preferences(
+    request: Request, recipient_id: RecipientId, services: ServicesDependency, response: Response
+) -> dict[str, Any]:
     """A person's choices, each with its proof. The ETag is their version."""
+    people.require_visible(services, request.state.principal, recipient_id)
     found = preferences.show(services, recipient_id)
     response.headers["ETag"] = etag(found.version)
     return preferences_view(found)
@@ -62,6 +66,7 @@ def show_preferences(recipient_id: RecipientId, services: ServicesDependency, re
     openapi_extra=body(PreferencesForm, "Preferences"),
 )
 def put_preferences(
+    request: Request,
     recipient_id: RecipientId,
     form: JsonObject,
     services: ServicesDependency,
@@ -73,6 +78,7 @@ def put_preferences(
 
     One e-mail acknowledges an opt-out to the person.
     """
+    people.require_visible(services, request.state.principal, recipient_id)
     parsed = validate(PreferencesForm, form, "preferences")
     change = preference_change(recipient_id, parsed, expected_version(if_match))
     recorded = preferences.record(services, broker.publish, change)

@@ -14,7 +14,9 @@ from pydantic import StringConstraints
 from dispatcher.consent import erasure, recipient_stream, recipients
 from dispatcher.consent.recipient_stream import LineResult, StreamLine
 from dispatcher.consent.recipients import PutStatus
+from dispatcher.delivery import people
 from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.principal import require_unlimited
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.recipient_import import ERASED, BadRecipient, RecipientForm, parse
 from dispatcher.web import auditing, ndjson
@@ -45,9 +47,10 @@ class RecipientSearchForm(StrictModel):
 
 
 @router.post("/search", response_model=RecipientIds, openapi_extra=body(RecipientSearchForm, "RecipientSearch"))
-def search_recipients(_: RecipientsKey, request: Request, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
+def search_recipients(caller: RecipientsKey, request: Request, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
     """The ids of all who have this address. A number counts for SMS and for WhatsApp."""
-    ids = recipients.with_address(services, validate(RecipientSearchForm, form, "search").address)
+    found = recipients.with_address(services, validate(RecipientSearchForm, form, "search").address)
+    ids = [each for each in found if people.may_see(services, caller.principal, each)]
     auditing.note(request, AuditNote(AuditAction.SEARCH, "recipients", detail={"found": ids[:100]}))
     return {"ids": ids}
 
@@ -67,6 +70,7 @@ async def put_recipients(
     the first in `Upload-Line`. A line that was applied is not applied again. Without one it sends all lines again, or those
     without an answer: a line that was applied is unchanged.
     """
+    require_unlimited(caller.principal)
     name = actor(caller)
     begin = await run_in_threadpool(line_uploads.start, services, caller, "recipients", upload)
 
@@ -90,13 +94,14 @@ def stream_line(number: int, text: bytes) -> StreamLine:
 
 @router.get("/{recipient_id}", response_model=RecipientBody, responses=problem_responses(404))
 def show_recipient(
-    _: RecipientsKey,
+    caller: RecipientsKey,
     recipient_id: RecipientId,
     services: ServicesDependency,
     response: Response,
     include: Include = "",
 ) -> dict[str, Any]:
     """What is on record about a person. Addresses and profile are left out unless `include` names them: `addresses,profile`."""
+    people.require_visible(services, caller.principal, recipient_id)
     record = recipients.show_part(services, recipient_id, frozenset(include.split(",")))
     response.headers["ETag"] = f'"{record["version"]}"'
     return record
@@ -108,8 +113,9 @@ def show_recipient(
     response_description="What is on record",
     responses=problem_responses(404),
 )
-def export_recipient(_: RecipientsKey, recipient_id: RecipientId, services: ServicesDependency) -> dict[str, Any]:
+def export_recipient(caller: RecipientsKey, recipient_id: RecipientId, services: ServicesDependency) -> dict[str, Any]:
     """Everything on record about a person, for an access request: addresses, profile, history, messages, jobs, inbound messages."""
+    people.require_all_entities(caller.principal, people.view(services, caller.principal, recipient_id))
     return recipients.export(services, recipient_id)
 
 
@@ -121,7 +127,11 @@ def export_recipient(_: RecipientsKey, recipient_id: RecipientId, services: Serv
 def put_recipient(
     caller: RecipientsKey, recipient_id: RecipientId, form: JsonObject, services: ServicesDependency, response: Response
 ) -> RecipientResult:
-    """Add a recipient, in the form of the import file, or replace what was known of them. 201 for a new one."""
+    """Add a recipient, in the form of the import file, or replace what was known of them. 201 for a new one.
+
+    A key that is limited to entities cannot do this: 403.
+    """
+    require_unlimited(caller.principal)
     if form.setdefault("id", recipient_id) != recipient_id:
         raise BadInput(InputError("recipient", 0, "id", "is not the one in the path"))
     try:

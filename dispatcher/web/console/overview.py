@@ -12,7 +12,6 @@ from dispatcher.campaigns.overview import Balance, BalanceCache, Campaign, newes
 from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import LedgerUnavailable
-from dispatcher.domain.principal import Right
 from dispatcher.maintenance.standstills import examine
 from dispatcher.web.console.live import LIVE
 from dispatcher.web.console.login import Operator
@@ -41,11 +40,7 @@ def overview_page(operator: Operator, request: Request, services: ServicesDepend
     """The newest campaigns, and what needs a person."""
     now = services.clock()
     balances: BalanceCache = request.app.state.balances
-    newest = [
-        each
-        for each in newest_with_balance(services, balances, CAMPAIGNS_SHOWN)
-        if operator.principal.may(Right.CONSOLE, each.campaign.spec.entity)
-    ]
+    newest = newest_with_balance(services, balances, CAMPAIGNS_SHOWN, operator.principal.entities)
     condition = examine(services)
     figures = condition.counts
     if figures is None:
