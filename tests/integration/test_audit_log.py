@@ -81,19 +81,19 @@ def test_the_api_records_who_looked_and_what_was_refused(services: Services, cli
     assert client.post("/v1/recipients/search", json={"address": ANNA}).json() == {"ids": ["anna"]}
     assert client.get("/v1/recipients/anna/export").status_code == 200
     assert client.post("/v1/campaigns/none/pause").status_code == 404
-    assert client.delete("/v1/recipients/anna").status_code == 204
+    assert client.delete("/v1/recipients/anna").status_code == 202
     assert noted(services) == [
         ("api:crm", "look", "recipient anna", "begun"),
         ("api:crm", "search", "recipients ", "begun"),
         ("api:crm", "export", "recipient anna", "begun"),
         ("api:crm", "pause", "campaign none", "begun"),
         ("api:crm", "pause", "campaign none", "refused"),
-        ("api:crm", "erase", "recipient anna", "begun"),
+        ("api:crm", "request", "erasure anna", "begun"),
     ]
     with lend(services.pool) as connection:
         assert ANNA not in json.dumps([asdict(row) for row in audit.page(services, ALL, None, 100)], default=str)
         shown = recipients.export(connection, "anna")["looks_and_acts"]
-    assert [(each["who"], each["action"]) for each in shown] == [("api:crm", "look"), ("api:crm", "export"), ("api:crm", "erase")]
+    assert [(each["who"], each["action"]) for each in shown] == [("api:crm", "look"), ("api:crm", "export"), ("api:crm", "request")]
 
 
 def test_the_console_records_acts_looks_and_refusals(services: Services, client: TestClient) -> None:
@@ -204,7 +204,7 @@ def test_the_command_line_records_lists_and_checks(services: Services, database:
     run_command(database, tmp_path, "recipients", "erase", "anna")
     listed = json.loads(run_command(database, tmp_path, "audit", "list", "--recipient", "anna", "--json").stdout)
     assert [(row["action"], row["object_type"], row["place"]) for row in listed] == [
-        ("erase", "recipient", "command line"),
+        ("request", "erasure", "command line"),
         ("look", "recipient", "command line"),
     ]
     assert run_command(database, tmp_path, "audit", "verify").returncode == 0

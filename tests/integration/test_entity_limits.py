@@ -41,7 +41,7 @@ HTML = {"Accept": "text/html"}
 MARK = "zz-"  # how every planted id begins, and nothing else that a page shows
 LOAN = {"project": "a bike", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 CUSTOMER, SPRING, LATE, WEEKLY, KEY, HOOK = (f"{MARK}{name}" for name in ("anna", "spring", "late", "weekly", "trigger", "hook"))
-UNKNOWN = "qq-unknown"
+UNKNOWN = "qq-"
 # Tables whose rows of the planted things must not change.
 TABLES = (
     *("campaigns", "campaign_edits", "messages", "triggers", "recipients", "consent_events", "inbound_texts", "schedules"),
@@ -52,8 +52,18 @@ OWN_PAGES = {  # of the session itself, or with the person's own things only
     *("/console/sessions/{id_hash}",),
 }
 FIELDS = {  # a superset of the fields of all forms, so that each call gets past the check of its form
-    "was": "failed", "reason": "a reason", "text": "hello", "q": CUSTOMER, "tester": "", "campaign": SPRING, "channel": "email",
-    "identity-check": "itsme", "source": "branch", "link-channel": "email", "link-key": "0" * 16, "version": "0",
+    "was": "failed",
+    "reason": "a reason",
+    "text": "hello",
+    "q": CUSTOMER,
+    "tester": "",
+    "campaign": SPRING,
+    "channel": "email",
+    "identity-check": "itsme",
+    "source": "branch",
+    "link-channel": "email",
+    "link-key": "0" * 16,
+    "version": "0",
 }
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/campaigns/{campaign_id}": {"priority": 3},
@@ -88,18 +98,17 @@ class Route:
         paths = [re.sub(r"{(\w+):\w+}", r"{\1}", self.path)]
         for name in names:
             values = planted[name]
-            if not is_known and name in UNKNOWN_OF:
-                values = [UNKNOWN_OF[name]] * len(values)
+            if not is_known:
+                values = [_unknown(name, value) for value in values]
             paths = [path.replace(f"{{{name}}}", value) for path in paths for value in values]
         return paths
 
 
-UNKNOWN_OF = {  # ids that nothing has; a parameter that is not here is no id
-    **dict.fromkeys(("campaign_id", "recipient_id", "customer_id", "schedule_id", "upload_id", "endpoint_id"), UNKNOWN),
-    "message_id": "202611-987654-0-0",
-    "number": "987654",
-    "no": "987654",
-}
+def _unknown(name: str, value: str) -> str:
+    """An id of the same form that nothing has; a value that is no id stays."""
+    if name == "message_id" and not value.startswith(MARK):
+        return "202611-987654-0-0"
+    return "987654" if name in ("number", "no") else re.sub(f"^{MARK}", UNKNOWN, value)
 
 
 class World:
@@ -161,10 +170,19 @@ class World:
         self.message_ids = [ref for (ref,) in [*refs, *triggers]]
         texts = [*self.message_ids, f"{MARK}SM-1"]
         return {
-            **dict.fromkeys(("recipient_id", "customer_id"), [CUSTOMER]),
-            "campaign_id": [SPRING, LATE], "schedule_id": [WEEKLY], "upload_id": [f"{MARK}upload"], "endpoint_id": [HOOK],
-            "message_id": texts, "number": ["1"], "no": ["1"], "id_hash": ["0" * 64],
-            "name": ["loan_offer"], "digest": [services.catalog["loan_offer"].digest], "kind": ["message"],
+            "recipient_id": [CUSTOMER],
+            "customer_id": [CUSTOMER],
+            "campaign_id": [SPRING, LATE],
+            "schedule_id": [WEEKLY],
+            "upload_id": [f"{MARK}upload"],
+            "endpoint_id": [HOOK],
+            "message_id": texts,
+            "number": ["1"],
+            "no": ["1"],
+            "id_hash": ["0" * 64],
+            "name": ["loan_offer"],
+            "digest": [services.catalog["loan_offer"].digest],
+            "kind": ["message"],
             "action": ["pause", "cancel", "release", "approve", "end", "enable", "disable", "withdraw", "replay", "skip"],
         }
 
@@ -173,7 +191,7 @@ class World:
         known: dict[str, list[str]] = {}
         with psycopg.connect(self.database) as connection:
             for table in TABLES:
-                found = connection.execute(f"SELECT to_jsonb(t)::text FROM {table} t".encode())
+                found = connection.execute(f"SELECT to_jsonb(t)::text FROM {table} t".encode())  # noqa: S608  a constant
                 known[table] = sorted(text for (text,) in found)
         return known
 
@@ -212,9 +230,9 @@ def answer_of(answer: Response, path: str) -> tuple[int, str]:
     """An answer, without the ids that the caller named."""
     text = answer.text + answer.headers.get("location", "")
     for each in sorted(re.split(r"[/?&=]", path), key=len, reverse=True):
-        if each.startswith((MARK, UNKNOWN)) or re.fullmatch(r"\d+(-\d+-\d+-\d+)?", each):
+        if each.startswith((MARK, UNKNOWN)) or re.fullmatch(r"\d+-\d+-\d+-\d+", each):
             text = text.replace(each, "#")
-    return answer.status_code, re.sub(r"[0-9a-f]{16,}|\d\d:\d\d:\d\d(\.\d+)?", "*", text)
+    return answer.status_code, text
 
 
 def test_no_page_or_list_names_a_thing_of_another_entity(world: World) -> None:
@@ -233,7 +251,7 @@ def test_no_page_or_list_names_a_thing_of_another_entity(world: World) -> None:
                 if MARK in answer_of(call(unlimited, free, route, path), path)[1]:
                     shown_to_others.add(route.path)
     assert shown_to_others >= {  # the planted things are there to be seen
-        *("/console", "/console/campaigns/{campaign_id}", "/console/messages/{message_id}", "/console/unresolved"),
+        *("/console", "/console/messages/{message_id}", "/console/unresolved"),
         *("/console/inbound-messages", "/console/refused-jobs", "/console/schedules", "/console/calendar", "/console/audit"),
         *("/console/people", "/console/webhooks", "/console/templates/{name}", "/v1/campaigns", "/v1/messages", "/v1/schedules"),
         *("/v1/messages/{message_id}", "/v1/audit", "/v1/webhooks", "/v1/templates/{name}/history", "/console/operations"),
@@ -246,8 +264,15 @@ def test_an_id_of_another_entity_is_answered_like_an_unknown_one(world: World) -
     for route in routes(limited):
         planted, nothing = route.filled(world.planted, True), route.filled(world.planted, False)
         for path, other in zip(planted, nothing, strict=True):
-            known, unknown = (answer_of(call(limited, token, route, each), each) for each in (path, other))
-            assert known == unknown, (route.method, path)
+            (status, text), expected = (answer_of(call(limited, token, route, each), each) for each in (path, other))
+            # Digits are left out: numbers are ids, too, and a random token is in some pages.
+            assert (status, re.sub(r"[0-9a-f]{16,}|\d+", "", text)) == (
+                expected[0],
+                re.sub(r"[0-9a-f]{16,}|\d+", "", expected[1]),
+            ), (
+                route.method,
+                path,
+            )
     after = world.rows()
     for table in TABLES:
         assert after[table] == before[table], table

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
 from pydantic import StringConstraints
 
-from dispatcher.consent import erasure, recipient_stream, recipients
+from dispatcher.consent import erasure_requests, recipient_stream, recipients
+from dispatcher.consent.erasure_requests import ErasureResult
 from dispatcher.consent.recipient_stream import LineResult, StreamLine
 from dispatcher.consent.recipients import PutStatus
 from dispatcher.delivery import people
@@ -24,7 +26,7 @@ from dispatcher.web.api import line_uploads
 from dispatcher.web.api.authorization import actor, needs
 from dispatcher.web.api.line_uploads import UploadDependency
 from dispatcher.web.api.openapi import body
-from dispatcher.web.api.schemas.recipients import RecipientBody, RecipientIds, RecipientResult
+from dispatcher.web.api.schemas.recipients import ErasureWaiting, RecipientBody, RecipientIds, RecipientResult
 from dispatcher.web.api.strict_json import read_object
 from dispatcher.web.api_keys import ApiKey, Right
 from dispatcher.web.dependencies import JsonObject, ServicesDependency
@@ -34,6 +36,9 @@ RecipientId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$",
 Include = Annotated[
     str,
     Query(pattern=r"^(addresses|profile)(,(addresses|profile))?$|^$", description="What to add: `addresses`, `profile`, or both."),
+]
+Reason = Annotated[
+    str, Query(min_length=1, max_length=erasure_requests.REASON_LENGTH_MAX, description="Why; the second person reads it.")
 ]
 RecipientsKey = Annotated[ApiKey, Depends(needs(Right.RECIPIENTS))]
 
@@ -147,7 +152,26 @@ def put_recipient(
     return RecipientResult(id=recipient_id, outcome=result.status, version=result.version)
 
 
-@router.delete("/{recipient_id}", status_code=204, response_description="The person is erased", responses=problem_responses(404))
-def erase_recipient(caller: RecipientsKey, recipient_id: RecipientId, services: ServicesDependency) -> None:
-    """Erase a person. Decisions stay, without content; suppressions stay, without the address."""
-    erasure.erase(services, recipient_id, actor(caller))
+@router.delete(
+    "/{recipient_id}",
+    status_code=204,
+    response_description="The person is erased",
+    responses={202: {"model": ErasureWaiting, "description": "Another key or person has to approve it"}, **problem_responses(404)},
+)
+def erase_recipient(
+    caller: RecipientsKey, recipient_id: RecipientId, request: Request, services: ServicesDependency, reason: Reason = "by API"
+) -> Response:
+    """Erase a person, as another key or person requested; else request it, and the answer is 202. Decisions stay, without
+    content; suppressions stay, without the address.
+
+    The same call with another key, or a person in the console or at the command line, approves it. Where the policy lets one
+    person erase, the first call does.
+    """
+    people.require_visible(services, caller.principal, recipient_id)
+    auditing.note(request, erasure_requests.act_of(services, recipient_id, reason, actor(caller)))
+    if caller.entities is not None:
+        people.require_all_entities(caller.principal, people.view(services, caller.principal, recipient_id))
+    result = erasure_requests.request_or_approve(services, recipient_id, reason, actor(caller))
+    if result is ErasureResult.WAITING:
+        return JSONResponse(ErasureWaiting(id=recipient_id).model_dump(), HTTPStatus.ACCEPTED)
+    return Response(status_code=HTTPStatus.NO_CONTENT)

@@ -196,6 +196,8 @@ def _person_page(services: Services, viewer: ConsoleSession, customer: Customer,
         "may_erase": principal.may(Right.ERASE),
         "may_request": may_request_erasure(viewer),
         "pending": pending,
-        "is_own_request": pending is not None and is_same_principal(pending.requested_by, principal.id),
+        "is_own_request": services.policy.four_eyes_erasure
+        and pending is not None
+        and is_same_principal(pending.requested_by, principal.id),
     }
     return page("person.html", operator=viewer, **context)
