@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -19,9 +18,9 @@ from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.cli import schedules
 from dispatcher.cli.broker import start_due
-from dispatcher.cli.identity import acting, limit, noted, viewer
+from dispatcher.cli.identity import acting, confirm_person, limit, noted, viewer
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows, show_left_out
-from dispatcher.domain.audit import AuditAction, AuditNote, AuditOutcome
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import State
@@ -250,11 +249,12 @@ def _act(campaign_id: str, action: CampaignAction, as_json: bool) -> None:
     services = bootstrap.services(on_faults=show_left_out)
     right = Right.RELEASE if action is CampaignAction.RELEASE else Right.PAUSE
     who = acting(services, right, _entity(services, campaign_id))
+    if action is CampaignAction.RELEASE:
+        confirm_person(services)
     act = AuditNote(AuditAction(action.value), "campaign", campaign_id)
     noted(services, act)
     result = actions.apply(services, campaign_id, action, who) or _unknown(campaign_id)
     if result.refusal is not None:
-        noted(services, replace(act, outcome=AuditOutcome.REFUSED))
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
     if action in (CampaignAction.RESUME, CampaignAction.RELEASE):
         start_due(services)

@@ -14,7 +14,7 @@ import typer
 from channels.base import Channel
 from dispatcher.campaigns import submission, trigger_cancellation
 from dispatcher.cli.broker import publish_or_warn
-from dispatcher.cli.identity import limit, noted, open_for
+from dispatcher.cli.identity import confirm_person, limit, noted, open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows, show_left_out
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
@@ -269,6 +269,8 @@ def resolve(
     act = AuditNote(AuditAction.SETTLE, "message", message_id or "", detail={"campaign": campaign, "as": state.value})
     (services, who), was_sent = open_for(Right.OPERATE, act=act), state is HandResolution.ACCEPTED
     if message_id is None:
+        if yes:
+            confirm_person(services)
         wanted = replace(wanted, entities=limit(services))
         _resolve_all(services, wanted, was_sent, who if yes else None, as_json)
         return

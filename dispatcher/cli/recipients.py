@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli.identity import noted, open_for, unlimited_for, viewer
+from dispatcher.cli.identity import confirm_person, noted, open_for, unlimited_for, viewer
 from dispatcher.cli.output import REFUSED, AlwaysJson, Json, err, fail, out, pairs, print_json, progress, show_left_out
 from dispatcher.consent import erasure_requests, recipients
 from dispatcher.consent.erasure_requests import ErasureResult
@@ -84,6 +84,7 @@ def erase(
     erase, the first call does.
     """
     services, who = open_for(Right.ERASE)
+    confirm_person(services)
     principal = viewer(services)
     people.require_all_entities(principal, people.view(services, principal, recipient_id))
     if reject:

@@ -9,7 +9,7 @@ import typer
 
 from dispatcher.campaigns import schedules
 from dispatcher.campaigns.schedules import ScheduleAction
-from dispatcher.cli.identity import acting, limit, noted, open_for
+from dispatcher.cli.identity import acting, confirm_person, limit, noted, open_for
 from dispatcher.cli.output import Json, out, pairs, print_json, rows, show_left_out
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
@@ -81,6 +81,8 @@ def end(schedule_id: ScheduleId, as_json: Json = False) -> None:
 def _act(schedule_id: str, action: ScheduleAction, as_json: bool) -> None:
     act = AuditNote(AuditAction(action.value), "schedule", schedule_id)
     services, who = open_for(Right.RELEASE if action is ScheduleAction.APPROVE else Right.PAUSE, act=act)
+    if action is ScheduleAction.APPROVE:
+        confirm_person(services)
     _print(schedule_view(schedules.act(services, schedule_id, action, who, limit(services))), as_json)
 
 

@@ -57,7 +57,7 @@ class Desk:
     clock: Clock
     client: TestClient
     key: str = field(repr=False)
-    second_key: str = field(repr=False)
+    second_key: str = field(default="", repr=False)
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()

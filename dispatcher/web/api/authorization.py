@@ -38,9 +38,10 @@ def needs(right: Right) -> Callable[..., AsyncIterator[ApiKey]]:
         await run_in_threadpool(auditing.begin, request, caller.principal)
         try:
             yield caller
-        except Exception:
-            await run_in_threadpool(auditing.refused, request)
+        except Exception as error:
+            await run_in_threadpool(auditing.failed, request, error)
             raise
+        await run_in_threadpool(auditing.done, request)
 
     return check
 

@@ -110,6 +110,7 @@ def change_password(
     if wrong:
         auditing.refused(request)
         return HTMLResponse(_password_page(operator, wrong), HTTPStatus.UNPROCESSABLE_ENTITY)
+    auditing.done(request)
     return RedirectResponse("/console", HTTPStatus.SEE_OTHER)
 
 

@@ -17,9 +17,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from dispatcher.campaigns import actions, overview, row_addition, scheduler
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.row_addition import AddedRows, RowSource
+from dispatcher.domain.audit import AuditOutcome
 from dispatcher.domain.principal import Right, require
 from dispatcher.identity import audit
-from dispatcher.identity.audit import AuditFilter
+from dispatcher.identity.audit import AuditFilter, AuditRow
 from dispatcher.intake.audience import read_audience
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
@@ -105,8 +106,14 @@ def _page(operator: ConsoleSession, campaign_id: str, services: Services, still:
         per_second=messages_per_second(found.campaign, found.balance, services.clock()),
         refresh_seconds=refresh_seconds(still, [found.campaign]),
         messages=messages,
-        acts=audit.page(services, AuditFilter(object_type="campaign", object_id=campaign_id), None, ACTS_SHOWN),
+        acts=_acts(services, campaign_id),
     )
+
+
+def _acts(services: Services, campaign_id: str) -> list[AuditRow]:
+    """Who did what with a campaign, each act once."""
+    rows = audit.page(services, AuditFilter(object_type="campaign", object_id=campaign_id), None, 2 * ACTS_SHOWN)
+    return [row for row in rows if row.outcome != AuditOutcome.DONE][:ACTS_SHOWN]
 
 
 @router.post("/{campaign_id}/{action}")

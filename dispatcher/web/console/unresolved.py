@@ -16,7 +16,7 @@ from dispatcher.delivery.messages import UnresolvedFilter
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.principal import Entities, Right, require
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.web.console.login import check_form_token, operator_with
+from dispatcher.web.console.login import check_form_token, confirm_first, operator_with
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -88,6 +88,7 @@ def resolve_all(
     require(operator.principal, Right.OPERATE)
     wanted = fields.wanted(operator.principal.entities)
     if not wanted.is_empty:
+        confirm_first(services, operator, "/console/unresolved")
         reconciliation.resolve_all_by_hand(services, wanted, was == "accepted", operator.principal.id)
     return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)
 
