@@ -27,10 +27,16 @@ from dispatcher.web.serializers.preferences import preferences_view
 
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag of the choices that the person saw.")]
 
+
+def _visible(request: Request, recipient_id: RecipientId, services: ServicesDependency) -> None:
+    """404 for a customer of other entities than the key's."""
+    people.require_visible(services, request.state.principal, recipient_id)
+
+
 router = APIRouter(
     prefix="/recipients/{recipient_id}/preferences",
     tags=["recipients"],
-    dependencies=[Depends(needs(Right.PREFERENCES))],
+    dependencies=[Depends(needs(Right.PREFERENCES)), Depends(_visible)],
 )
 
 
@@ -49,11 +55,8 @@ class PreferencesForm(StrictModel):
 
 
 @router.get("", response_model=PreferencesBody, responses=problem_responses(404))
-def show_preferences(
-    request: Request, recipient_id: RecipientId, services: ServicesDependency, response: Response
-) -> dict[str, Any]:
+def show_preferences(recipient_id: RecipientId, services: ServicesDependency, response: Response) -> dict[str, Any]:
     """A person's choices, each with its proof. The ETag is their version."""
-    people.require_visible(services, request.state.principal, recipient_id)
     found = preferences.show(services, recipient_id)
     response.headers["ETag"] = etag(found.version)
     return preferences_view(found)
@@ -66,7 +69,6 @@ def show_preferences(
     openapi_extra=body(PreferencesForm, "Preferences"),
 )
 def put_preferences(
-    request: Request,
     recipient_id: RecipientId,
     form: JsonObject,
     services: ServicesDependency,
@@ -78,7 +80,6 @@ def put_preferences(
 
     One e-mail acknowledges an opt-out to the person.
     """
-    people.require_visible(services, request.state.principal, recipient_id)
     parsed = validate(PreferencesForm, form, "preferences")
     change = preference_change(recipient_id, parsed, expected_version(if_match))
     recorded = preferences.record(services, broker.publish, change)
