@@ -307,3 +307,21 @@ def test_settling_in_bulk_needs_a_password_given_lately(desk: SignInDesk) -> Non
     assert desk.post("/console/unresolved", token, **form).headers["location"] == "/console/unresolved"
     desk.clock.pass_(RECENT_SECONDS + 1)
     assert desk.post("/console/unresolved", token, **form).headers["location"] == "/console/confirm?to=/console/unresolved"
+
+
+def test_another_site_signs_nobody_in(desk: SignInDesk) -> None:
+    data = {"name": "jana", "password": PASSWORD}
+    places = ("cross-site", "same-site", "same-origin", "none")
+    answers = [
+        desk.client.post("/console/login", data=data, headers={"Sec-Fetch-Site": each}, follow_redirects=False) for each in places
+    ]
+    assert [each.status_code for each in answers] == [403, 403, 303, 303]
+
+
+def test_guesses_of_the_present_password_are_slowed(desk: SignInDesk) -> None:
+    desk.enter()
+    token, new = desk.token("/console/password"), "a long word of my own"
+    texts = [desk.post("/console/password", token, old=f"a wrong guess {each}", new=new, again=new).text for each in range(7)]
+    assert ["Too many" in text for text in texts] == [False] * 5 + [True] * 2
+    desk.clock.pass_(61)
+    assert desk.post("/console/password", token, old=PASSWORD, new=new, again=new).status_code == 303

@@ -119,7 +119,9 @@ def login(
     code: Annotated[str, Form()] = "",
     to: Annotated[str, Form()] = "",
 ) -> Response:
-    """Start a session."""
+    """Start a session. Not from another site, which could else sign somebody in under a name of its own (login CSRF)."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise HTTPException(HTTPStatus.FORBIDDEN, "this form is not from a page of the console")
     given = Credentials(name, password, code)
     try:
         cookies = session.begin(services, given, address_of(request), request.cookies.get(BROWSER_COOKIE, ""))
