@@ -161,7 +161,7 @@ class _Call:
             if status.startswith("2")
             for kind, content in answer.get("content", {"": {}}).items()
         }
-        self.answer = " | ".join(sorted(answers))
+        self.answer = " | ".join([*sorted(answers - {""}), *(["None"] if "" in answers and len(answers) > 1 else [])])
         self.is_json = (JSON in body or not body) and not any("/" in each for each in answers)
 
     @staticmethod

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from dispatcher.campaigns.drafts import check_names
-from dispatcher.campaigns.schedules import ScheduleState, next_run
+from dispatcher.campaigns.schedules import ScheduleState, entity_of, next_run
 from dispatcher.domain.principal import Principal, Right
 from dispatcher.domain.run_times import run_id
 from dispatcher.intake.schedule import stored_schedule
@@ -61,7 +61,7 @@ def _runs(services: Services, stored: schedules.StoredSchedule, begin: datetime,
     form = schedule.form.campaign
     templates = check_names(form)
     template = templates[0] if templates else ""
-    entity = form.get("entity") or (services.catalog[template].entity if template in services.catalog else None)
+    entity = entity_of(services, stored.definition)
     state = "run" if stored.state is ScheduleState.ACTIVE else "run awaiting approval"
     at: datetime | None = max(begin, services.clock()) - timedelta(seconds=1)
     for _ in range(RUNS_MAX):

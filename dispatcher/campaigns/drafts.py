@@ -100,6 +100,12 @@ def check_names(form: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple((form.get("variants") or {}).values()) or ((form["template"],) if form.get("template") else ())
 
 
+def submitted_entity(services: Services, request: CampaignRequest) -> str | None:
+    """The entity of a campaign that is submitted: that of its form, or else of its template; None for an unknown template."""
+    names = check_names(request.form.model_dump(include={"template", "variants"}))
+    return request.form.entity or next((services.catalog[name].entity for name in names if name in services.catalog), None)
+
+
 def variables_of(services: Services, form: Mapping[str, Any]) -> dict[str, TemplateVariable]:
     """The variables of a form's templates, by name. A template that is gone has none."""
     names = (name for name in check_names(form) if name in services.catalog)

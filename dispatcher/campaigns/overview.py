@@ -11,6 +11,7 @@ from io import TextIOWrapper
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
+from dispatcher.domain.principal import Entities
 from dispatcher.ledger.campaigns import balance, csv_export, edits, lifecycle
 from dispatcher.ledger.campaigns.balance import Balance
 from dispatcher.ledger.campaigns.edits import CampaignEdit
@@ -48,10 +49,10 @@ class CampaignStatus:
     edits: tuple[CampaignEdit, ...] = ()
 
 
-def find(services: Services, campaign_id: str) -> Campaign | None:
-    """The campaign of this id."""
+def find(services: Services, campaign_id: str, entities: Entities = None) -> Campaign | None:
+    """The campaign of this id, where it is one of these entities."""
     with lend(services.pool) as connection:
-        return lifecycle.find(connection, campaign_id)
+        return lifecycle.find(connection, campaign_id, entities)
 
 
 def newest(services: Services, limit: int, wanted: CampaignFilter = ALL_CAMPAIGNS) -> list[Campaign]:
@@ -60,10 +61,10 @@ def newest(services: Services, limit: int, wanted: CampaignFilter = ALL_CAMPAIGN
         return lifecycle.newest(connection, limit, wanted)
 
 
-def status(services: Services, campaign_id: str) -> CampaignStatus | None:
-    """A campaign with its balance."""
+def status(services: Services, campaign_id: str, entities: Entities = None) -> CampaignStatus | None:
+    """A campaign with its balance, where it is one of these entities."""
     with lend(services.pool) as connection:
-        campaign = lifecycle.find(connection, campaign_id)
+        campaign = lifecycle.find(connection, campaign_id, entities)
         if campaign is None:
             return None
         counted = balance.balance(connection, campaign)
@@ -110,9 +111,11 @@ class BalanceCache:
         self._counted: dict[int, tuple[datetime, Balance]] = {}
 
     def of(self, connection: Connection, campaigns: list[Campaign], now: datetime) -> list[Balance]:
-        """A balance for each: at most 4 s old, or a minute for a campaign that has ended. Forgets all others."""
-        self._counted = {campaign.no: self._fresh(connection, campaign, now) for campaign in campaigns}
-        return [self._counted[campaign.no][1] for campaign in campaigns]
+        """A balance for each: at most 4 s old, or a minute for a campaign that has ended. Forgets those that are older."""
+        fresh = {campaign.no: self._fresh(connection, campaign, now) for campaign in campaigns}
+        oldest = now - timedelta(seconds=BALANCE_SECONDS_ENDED)
+        self._counted = {**{no: each for no, each in self._counted.items() if each[0] > oldest}, **fresh}
+        return [fresh[campaign.no][1] for campaign in campaigns]
 
     def _fresh(self, connection: Connection, campaign: Campaign, now: datetime) -> tuple[datetime, Balance]:
         age_max = timedelta(seconds=BALANCE_SECONDS_RUNNING if campaign.finished_at is None else BALANCE_SECONDS_ENDED)
@@ -120,9 +123,9 @@ class BalanceCache:
         return counted if counted and now - counted[0] < age_max else (now, balance.balance(connection, campaign))
 
 
-def newest_with_balance(services: Services, cache: BalanceCache, limit: int) -> list[CampaignStatus]:
-    """The newest campaigns, each with its balance."""
+def newest_with_balance(services: Services, cache: BalanceCache, limit: int, entities: Entities = None) -> list[CampaignStatus]:
+    """The newest campaigns of these entities, each with its balance."""
     with lend(services.pool) as connection:
-        campaigns = lifecycle.newest(connection, limit)
+        campaigns = lifecycle.newest(connection, limit, CampaignFilter(entities=entities))
         balances = cache.of(connection, campaigns, services.clock())
     return [CampaignStatus(campaign, counted) for campaign, counted in zip(campaigns, balances, strict=True)]

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.campaigns import audience_fetch
+from dispatcher.campaigns.drafts import check_names
 from dispatcher.campaigns.submission import validation_context
 from dispatcher.domain.errors import ScheduleConflict, UnknownSchedule
-from dispatcher.domain.principal import is_same_principal
+from dispatcher.domain.principal import Entities, is_same_principal
 from dispatcher.domain.run_times import run_id, run_times
 from dispatcher.intake.schedule import AudienceUrlPattern, Schedule, parse_schedule, read_schedule, stored_schedule
 from dispatcher.ledger.campaigns import schedules
@@ -95,17 +96,29 @@ def add(services: Services, schedule: Schedule, actor: str) -> ScheduleStatus:
     return status(services, form.id)
 
 
-def every(services: Services) -> list[ScheduleStatus]:
-    """All recurring campaigns, each with its next run."""
+def every(services: Services, entities: Entities = None) -> list[ScheduleStatus]:
+    """The recurring campaigns of these entities, each with its next run."""
     with lend(services.pool) as connection:
-        return [ScheduleStatus(each, _next_runs(each, services.clock(), 1)) for each in schedules.every(connection)]
+        shown = [each for each in schedules.every(connection) if _is_visible(services, each, entities)]
+    return [ScheduleStatus(each, _next_runs(each, services.clock(), 1)) for each in shown]
 
 
-def status(services: Services, schedule_id: str) -> ScheduleStatus:
-    """One recurring campaign. Raises `UnknownSchedule`."""
+def entity_of(services: Services, definition: Mapping[str, Any]) -> str | None:
+    """The entity of a definition: that of its campaign, or else of the template; None where the template is gone."""
+    form = definition.get("campaign") or {}
+    template = next(iter(check_names(form)), "")
+    return form.get("entity") or (services.catalog[template].entity if template in services.catalog else None)
+
+
+def _is_visible(services: Services, stored: StoredSchedule, entities: Entities) -> bool:
+    return entities is None or entity_of(services, stored.definition) in entities
+
+
+def status(services: Services, schedule_id: str, entities: Entities = None) -> ScheduleStatus:
+    """One recurring campaign of these entities. Raises `UnknownSchedule`."""
     with lend(services.pool) as connection:
         stored = schedules.find(connection, schedule_id)
-        if stored is None:
+        if stored is None or not _is_visible(services, stored, entities):
             raise UnknownSchedule(schedule_id)
         return ScheduleStatus(
             stored,
@@ -115,7 +128,7 @@ def status(services: Services, schedule_id: str) -> ScheduleStatus:
         )
 
 
-def act(services: Services, schedule_id: str, action: ScheduleAction, actor: str) -> ScheduleStatus:
+def act(services: Services, schedule_id: str, action: ScheduleAction, actor: str, entities: Entities = None) -> ScheduleStatus:
     """Approve, pause, resume or end. One that is in the wanted state already needs no change.
 
     Campaigns that its runs have started go on. Runs that fall into a pause do not take place. Raises `UnknownSchedule` and
@@ -124,7 +137,7 @@ def act(services: Services, schedule_id: str, action: ScheduleAction, actor: str
     now = services.clock()
     with lend(services.pool) as connection, connection.transaction():
         stored = schedules.find(connection, schedule_id, lock=True)
-        if stored is None:
+        if stored is None or not _is_visible(services, stored, entities):
             raise UnknownSchedule(schedule_id)
         changed = _changed(stored, action, actor, now)
         if changed is not stored:

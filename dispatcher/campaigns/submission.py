@@ -13,7 +13,9 @@ from typing import Any
 from dispatcher.campaigns import audience_loading
 from dispatcher.campaigns.audience_loading import LoadResult, LoadStatus, Progress, no_progress
 from dispatcher.campaigns.template_approval import NotApproved, approval_errors
+from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.principal import Entities
 from dispatcher.intake.campaign import FORM_BYTES, CampaignRequest, Submission, ValidationContext, check_campaign
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.trigger import Trigger, check_trigger, read_trigger
@@ -202,9 +204,9 @@ def _result(is_same: bool) -> SubmitResult:
     return SubmitResult(SubmitStatus.KNOWN if is_same else SubmitStatus.CONFLICT)
 
 
-def accept_trigger(services: Services, form: Mapping[str, Any]) -> TriggerPlace:
+def accept_trigger(services: Services, form: Mapping[str, Any], entities: Entities = None) -> TriggerPlace:
     """Accept a trigger from JSON as `take_trigger` does. One that was accepted before gets its answer whatever the templates say by
-    now. Raises as `take_trigger` does, and `BadInput`.
+    now. Raises as `take_trigger` does, `BadInput`, and `NotAllowed` for a template of other entities than these.
     """
     request = read_trigger(form)
     try:
@@ -212,9 +214,11 @@ def accept_trigger(services: Services, form: Mapping[str, Any]) -> TriggerPlace:
     except BadInput:
         with lend(services.pool) as connection:
             place = audience.known_trigger(connection, request.form.key, request.digests)
-        if place is None:
+        if place is None or entities is not None:
             raise
         return place
+    if entities is not None and trigger.spec.entity not in entities:
+        raise NotAllowed(f"the template is one of the entity {trigger.spec.entity!r}")
     return take_trigger(services, trigger)
 
 

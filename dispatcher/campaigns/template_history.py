@@ -13,6 +13,7 @@ from typing import NoReturn
 from dispatcher.campaigns.template_approval import Approval, TemplateVersion, template_version
 from dispatcher.content import Catalog, InvalidTemplates, Template, TextDiff, differences, load, read_folder, shipped_folder
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
+from dispatcher.domain.principal import Entities
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.campaigns import template_approvals, template_sources
@@ -47,14 +48,17 @@ class Restored:
     files: tuple[str, ...]  # that were changed, added or removed
 
 
-def history_of(services: Services, name: str) -> list[KnownVersion]:
-    """Every version of a template that the ledger or the folder has, newest first. Raises `BadInput` for an unknown name."""
+def history_of(services: Services, name: str, entities: Entities = None) -> list[KnownVersion]:
+    """Every version of a template that the ledger or the folder has, newest first, each with the campaigns of these entities.
+
+    Raises `BadInput` for an unknown name.
+    """
     present = services.catalog[name].digest if name in services.catalog else None
     with lend(services.pool) as connection:
         approvals = template_approvals.history(connection, name, 10_000)
         firsts = template_approvals.first_approvals(connection)
         stored = dict(template_sources.versions(connection, name))
-        uses = template_approvals.uses(connection, name)
+        uses = template_approvals.uses(connection, name, entities)
     named = [*stored, *(each.digest for each in approvals), *(each.digest for each in uses)]
     digests = dict.fromkeys([present, *named] if present else named)
     if not digests:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.principal import Entities
 from dispatcher.ledger.campaigns import trigger_cancel
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages
@@ -21,19 +22,22 @@ class CancelResult:
     refusal: str | None
 
 
-def cancel_by_key(services: Services, key: str) -> CancelResult | None:
+def cancel_by_key(services: Services, key: str, entities: Entities = None) -> CancelResult | None:
     """Cancel the trigger with this key as `cancel` does; None where there is none."""
     with lend(services.pool) as connection:
         ref = trigger_cancel.place_of(connection, key)
-    return cancel(services, ref) if ref is not None else None
+    return cancel(services, ref, entities) if ref is not None else None
 
 
-def cancel(services: Services, ref: MessageId) -> CancelResult | None:
-    """Cancel what of a trigger is not handed off; None where there is no message of this id.
+def cancel(services: Services, ref: MessageId, entities: Entities = None) -> CancelResult | None:
+    """Cancel what of a trigger is not handed off; None where there is no message of this id and these entities.
 
     One that is cancelled already needs no change. A message that is being sent, or was sent, cannot be cancelled.
     """
     with lend(services.pool) as connection:
+        present = messages.find(connection, ref) if entities is not None else None
+        if entities is not None and (present is None or present.spec.entity not in entities):
+            return None
         is_trigger = trigger_cancel.is_trigger(connection, ref)
         cancelled = bool(is_trigger) and trigger_cancel.cancel(connection, ref, services.clock())
         message = messages.find(connection, ref)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from dispatcher.cli.identity import noted, open_for
+from dispatcher.cli.identity import limit, noted, open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, AlwaysJson, Json, err, fail, out, print_json, rows
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
@@ -29,9 +29,14 @@ COLUMNS = ("no", "at", "who", "from", "action", "object", "customer", "entity", 
 
 
 def _filter(
-    who: str | None, action: AuditAction | None, recipient: str | None, object_id: str | None, times: tuple[datetime | None, ...]
+    who: str | None,
+    action: AuditAction | None,
+    recipient: str | None,
+    object_id: str | None,
+    times: tuple[datetime | None, datetime | None],
 ) -> AuditFilter:
-    return AuditFilter(who, action, None, object_id, recipient, *times)
+    since, until = times
+    return AuditFilter(who, action, None, object_id, recipient, since, until)
 
 
 def _time(text: str | None, option: str) -> datetime | None:
@@ -49,14 +54,14 @@ def list_(
     object_id: Object = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
+    count: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 100,
     as_json: Json = False,
 ) -> None:
     """List the newest rows, newest first."""
     wanted = _filter(who, action, recipient, object_id, (_time(since, "--since"), _time(until, "--until")))
     services, _ = open_for(Right.AUDIT)
     noted(services, AuditNote(AuditAction.LOOK, "audit"))
-    found = audit.page(services, wanted, None, limit)
+    found = audit.page(services, replace(wanted, entities=limit(services)), None, count)
     if as_json:
         print_json([_view(each) for each in found])
     else:
@@ -88,7 +93,7 @@ def export(
     wanted = _filter(who, action, recipient, object_id, (_time(since, "--since"), _time(until, "--until")))
     services, _ = open_for(Right.AUDIT)
     noted(services, AuditNote(AuditAction.EXPORT, "audit"))
-    for row in audit.export(services, wanted):
+    for row in audit.export(services, replace(wanted, entities=limit(services))):
         sys.stdout.write(json.dumps(_view(row), ensure_ascii=False) + "\n")
 
 

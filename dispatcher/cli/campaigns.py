@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -13,14 +12,15 @@ import typer
 
 from dispatcher.campaigns import actions, audience_fetch, dry_run, editing, overview, row_addition, submission
 from dispatcher.campaigns.actions import CampaignAction
-from dispatcher.campaigns.overview import CampaignFilter, CampaignStatus
+from dispatcher.campaigns.drafts import submitted_entity
+from dispatcher.campaigns.overview import Campaign, CampaignFilter, CampaignStatus
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.cli import schedules
 from dispatcher.cli.broker import start_due
-from dispatcher.cli.identity import acting, noted, viewer
+from dispatcher.cli.identity import acting, confirm_person, limit, noted, viewer
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows, show_left_out
-from dispatcher.domain.audit import AuditAction, AuditNote, AuditOutcome
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import State
@@ -61,7 +61,7 @@ def submit(
     if dry_run_only:
         _dry_run(services, parsed, as_of, as_json)
         return
-    who = acting(services, Right.CAMPAIGNS, parsed.form.entity)
+    who = acting(services, Right.CAMPAIGNS, submitted_entity(services, parsed))
     noted(services, AuditNote(AuditAction.SUBMIT, "campaign", parsed.id, entity=parsed.form.entity))
     if as_of:
         fail("--as-of needs --dry-run: a real campaign is sent now", BAD_INPUT)
@@ -127,11 +127,16 @@ def wait_for(services: Services, campaign_id: str) -> None:
 
 
 def _status(services: Services, campaign_id: str) -> CampaignStatus:
-    return overview.status(services, campaign_id) or _unknown(campaign_id)
+    return overview.status(services, campaign_id, limit(services)) or _unknown(campaign_id)
 
 
 def _entity(services: Services, campaign_id: str) -> str:
-    return (overview.find(services, campaign_id) or _unknown(campaign_id)).spec.entity
+    return _campaign(services, campaign_id).spec.entity
+
+
+def _campaign(services: Services, campaign_id: str) -> Campaign:
+    """The campaign; one of another entity is answered like an unknown one."""
+    return overview.find(services, campaign_id, limit(services)) or _unknown(campaign_id)
 
 
 def _unknown(campaign_id: str) -> NoReturn:
@@ -166,12 +171,13 @@ def list_(
         list[str] | None, typer.Option("--tag", help="Only those with this tag; may be repeated: with all of them.")
     ] = None,
     cost_centre: Annotated[str | None, typer.Option(help="Only those of this cost centre.")] = None,
-    limit: Annotated[int, typer.Option(min=1)] = 50,
+    count: Annotated[int, typer.Option("--limit", min=1)] = 50,
     as_json: Json = False,
 ) -> None:
     """List the newest campaigns."""
-    wanted = CampaignFilter(tuple(tags or ()), cost_centre)
-    lines = [campaign_line(campaign) for campaign in overview.newest(bootstrap.services(on_faults=show_left_out), limit, wanted)]
+    services = bootstrap.services(on_faults=show_left_out)
+    wanted = CampaignFilter(tuple(tags or ()), cost_centre, limit(services))
+    lines = [campaign_line(campaign) for campaign in overview.newest(services, count, wanted)]
     if as_json:
         print_json(lines)
     elif not lines:
@@ -243,11 +249,12 @@ def _act(campaign_id: str, action: CampaignAction, as_json: bool) -> None:
     services = bootstrap.services(on_faults=show_left_out)
     right = Right.RELEASE if action is CampaignAction.RELEASE else Right.PAUSE
     who = acting(services, right, _entity(services, campaign_id))
+    if action is CampaignAction.RELEASE:
+        confirm_person(services)
     act = AuditNote(AuditAction(action.value), "campaign", campaign_id)
     noted(services, act)
     result = actions.apply(services, campaign_id, action, who) or _unknown(campaign_id)
     if result.refusal is not None:
-        noted(services, replace(act, outcome=AuditOutcome.REFUSED))
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
     if action in (CampaignAction.RESUME, CampaignAction.RELEASE):
         start_due(services)
@@ -335,7 +342,7 @@ def export(
 ) -> None:
     """Write one CSV line per message: line, recipient, message id, channel, state, reason. No addresses, no contents."""
     services = bootstrap.services(on_faults=show_left_out)
-    campaign = overview.find(services, campaign_id) or _unknown(campaign_id)
+    campaign = _campaign(services, campaign_id)
     with click.open_file(str(file or "-"), "wb") as target:
         (overview.export_json if as_json else overview.export_csv)(services, campaign, target.write)
     if file and as_json:

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from dispatcher.cli.identity import noted, viewer
 from dispatcher.cli.output import AlwaysJson, print_json, show_left_out
 from dispatcher.cli.preferences import history_view
 from dispatcher.cli.recipients import RecipientId
 from dispatcher.consent import preferences
 from dispatcher.consent.dpv_export import export_person
+from dispatcher.delivery import people
+from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.runtime import bootstrap
 
 app = typer.Typer(help="Proof of a person's choices.", no_args_is_help=True)
@@ -39,6 +42,8 @@ def export(
 ) -> None:
     """Print every recorded choice of a person as one JSON document."""
     services = bootstrap.services(on_faults=show_left_out)
+    noted(services, AuditNote(AuditAction.EXPORT, "preferences", recipient_id, recipient=recipient_id))
+    people.require_visible(services, viewer(services), recipient_id)
     if form is ConsentFormat.DPV:
         print_json(export_person(services, recipient_id))
     else:

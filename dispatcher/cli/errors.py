@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
+from dispatcher.cli import open_acts
 from dispatcher.cli.output import BAD_INPUT, REFUSED, CommandFailure, err, escape, print_json_line
 from dispatcher.content import InvalidTemplates
 from dispatcher.devserver.supervisor import ProcessError
@@ -31,6 +32,15 @@ from dispatcher.runtime.settings import InvalidSettings
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code. A traceback means an error in our code, never in the user's input."""
+    code = None
+    try:
+        code = _run(app, arguments)
+    finally:
+        open_acts.conclude_all(code)
+    return code
+
+
+def _run(app: typer.Typer, arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     if fault := _removed_option(arguments):
         return _report(as_json, BAD_INPUT, [fault])

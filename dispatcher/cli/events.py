@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dispatcher.cli.identity import services_for_all
 from dispatcher.cli.output import (
     BAD_INPUT,
     REFUSED,
@@ -21,7 +22,6 @@ from dispatcher.cli.output import (
     print_json,
     print_json_line,
     rows,
-    show_left_out,
 )
 from dispatcher.events import event_files, event_sinks, feed
 from dispatcher.events.event_sinks import SinkId
@@ -29,7 +29,6 @@ from dispatcher.events.feed import CursorGone, FeedPage
 from dispatcher.events.file_columns import DATASETS
 from dispatcher.events.file_manifests import end_of
 from dispatcher.events.file_stores import StoreError
-from dispatcher.runtime import bootstrap
 from dispatcher.runtime.event_settings import EventFileSettings
 from dispatcher.runtime.services import Services
 
@@ -52,7 +51,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List events, oldest first; without --after, from the oldest that is kept."""
-    services = bootstrap.services(on_faults=show_left_out)
+    services = services_for_all()
     start = feed.oldest(services) - 1 if after is None else after
     page = _page(start, limit, types)
     if as_json:
@@ -68,7 +67,7 @@ def list_(
 @app.command()
 def tail(after: After = None, types: Types = None, as_json: JsonLines = False) -> None:
     """Print events as they are published, until Ctrl-C; without --after, only new ones."""
-    cursor = feed.newest(bootstrap.services(on_faults=show_left_out)) if after is None else after
+    cursor = feed.newest(services_for_all()) if after is None else after
     try:
         while True:
             page = _page(cursor, 1_000, types)
@@ -87,7 +86,7 @@ def tail(after: After = None, types: Types = None, as_json: JsonLines = False) -
 @app.command()
 def verify(after: After = None, as_json: Json = False) -> None:
     """Check that no event is missing or changed: numbers without a gap, and the chain of hashes."""
-    found = feed.verify(bootstrap.services(on_faults=show_left_out), after)
+    found = feed.verify(services_for_all(), after)
     if as_json:
         print_json({"events": found.events, "first": found.first, "last": found.last, "fault": found.fault})
     elif found.fault:
@@ -113,7 +112,7 @@ def _file_settings(services: Services) -> EventFileSettings:
 @files.command("write")
 def write_files(as_json: Json = False) -> None:
     """Write the files of all periods that are over, now. A worker does the same every minute."""
-    services = bootstrap.services(on_faults=show_left_out)
+    services = services_for_all()
     _file_settings(services)
     periods = event_files.write(services, seconds_max=inf)
     status = event_sinks.status(services, SinkId.FILES)
@@ -132,7 +131,7 @@ def write_files(as_json: Json = False) -> None:
 def list_files(as_json: Json = False) -> None:
     """List the periods that are complete, the oldest first."""
     try:
-        manifests = event_files.manifests(_file_settings(bootstrap.services(on_faults=show_left_out)))
+        manifests = event_files.manifests(_file_settings(services_for_all()))
     except StoreError as error:
         fail(f"the store failed: {error}", REFUSED)
     if as_json:
@@ -153,7 +152,7 @@ def verify_files(
     as_json: Json = False,
 ) -> None:
     """Check that no file is missing or changed, and that no event is missing between two periods."""
-    services = bootstrap.services(on_faults=show_left_out)
+    services = services_for_all()
     if period is not None and end_of(period) is None:
         fail(f"--period is {period!r}: it must be a day such as 2026-11-29, or an hour such as 2026-11-29T13", BAD_INPUT)
     try:
@@ -175,7 +174,7 @@ def verify_files(
 
 def _page(after: int, limit: int, types: list[str] | None) -> FeedPage:
     try:
-        return feed.read(bootstrap.services(on_faults=show_left_out), after, limit, feed.types_chosen(types or ()))
+        return feed.read(services_for_all(), after, limit, feed.types_chosen(types or ()))
     except CursorGone as error:
         fail(str(error), REFUSED)
 

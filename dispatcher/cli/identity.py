@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
+import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from dispatcher.cli import open_acts
 from dispatcher.cli.output import account, show_left_out
-from dispatcher.domain.audit import AuditNote
+from dispatcher.domain.audit import LOOKS, AuditNote, AuditOutcome
 from dispatcher.domain.derived_keys import KeyRing, fingerprint
 from dispatcher.domain.errors import SignInNeeded
-from dispatcher.domain.principal import Principal, Right, account_principal, require
+from dispatcher.domain.principal import Entities, Principal, Right, account_principal, require, require_unlimited
 from dispatcher.identity import audit, sessions
-from dispatcher.identity.sessions import COMMAND_LINE, Origin, SignedIn
+from dispatcher.identity.sessions import COMMAND_LINE, Credentials, Origin, SignedIn, TooManyFailures
 from dispatcher.identity.users import shell_principal
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
@@ -30,8 +34,19 @@ def open_for(*rights: Right, act: AuditNote | None = None) -> tuple[Services, st
     if not any(principal.may(right) for right in rights):
         require(principal, rights[0])
     if act is not None:
-        audit.note(services, principal, origin(), act)
+        begun(services, principal, act)
     return services, principal.id
+
+
+def begun(services: Services, principal: Principal, act: AuditNote) -> None:
+    """Record an act before it happens; its outcome follows from how the command ends."""
+    number = audit.note(services, principal, origin(), act)
+    if act.action not in LOOKS and act.outcome is AuditOutcome.BEGUN:
+        open_acts.add(partial(_conclude, services, principal, (number, act)))
+
+
+def _conclude(services: Services, principal: Principal, act: tuple[int, AuditNote], is_done: bool) -> None:
+    audit.conclude(services, principal, origin(), act, AuditOutcome.DONE if is_done else AuditOutcome.REFUSED)
 
 
 def origin() -> Origin:
@@ -41,7 +56,7 @@ def origin() -> Origin:
 
 def noted(services: Services, act: AuditNote) -> None:
     """Record an act in the audit log, before it happens. A look without signing in is recorded as the account's."""
-    audit.note(services, viewer(services), origin(), act)
+    begun(services, viewer(services), act)
 
 
 def viewer(services: Services) -> Principal:
@@ -50,6 +65,26 @@ def viewer(services: Services) -> Principal:
         return current(services)
     except SignInNeeded:
         return account_principal(account())
+
+
+def limit(services: Services) -> Entities:
+    """The entities that whoever looks is limited to."""
+    return viewer(services).entities
+
+
+def unlimited_for(right: Right, act: AuditNote) -> tuple[Services, str]:
+    """As `open_for`, for what concerns all entities at once. Raises `NotAllowed` for somebody who is limited to some."""
+    services, who = open_for(right)
+    require_unlimited(current(services))
+    noted(services, act)
+    return services, who
+
+
+def services_for_all() -> Services:
+    """The services, for a look at what concerns all entities at once. Raises `NotAllowed` for somebody who is limited to some."""
+    services = bootstrap.services(on_faults=show_left_out)
+    require_unlimited(viewer(services))
+    return services
 
 
 def acting(services: Services, right: Right, entity: str | None = None) -> str:
@@ -77,7 +112,34 @@ def signed_in_principal(services: Services) -> Principal | None:
         return None
     if session.must_change:
         raise SignInNeeded("your password was given by somebody else: `dispatcher login` lets you choose your own")
+    if session.needs_second_factor:
+        raise SignInNeeded("your role needs a second factor: `dispatcher login` lets you set it up")
     return session.principal
+
+
+def confirm_person(services: Services) -> None:
+    """For acts that cannot be undone: ask for the password again where it was not given in the last minutes. A service account has
+    none. Raises `SignInNeeded`.
+    """
+    session = resume(services) if not bootstrap.settings().api_key else None
+    if session is None or sessions.is_recent(services, session):
+        return
+    if not session.has_password or not sys.stdin.isatty():
+        sessions.require_recent(services, session)
+    given = Credentials(session.principal.id, ask("password: "), ask("one-time code (empty: none): "))
+    try:
+        if sessions.confirm(services, session, given, origin()):
+            return
+    except TooManyFailures:
+        raise SignInNeeded("too many attempts failed; try again in a minute") from None
+    raise SignInNeeded("password or code is wrong")
+
+
+def ask(prompt: str) -> str:
+    """A secret: without an echo at a terminal, else a line of standard input."""
+    if sys.stdin.isatty():
+        return getpass.getpass(prompt)
+    return sys.stdin.readline().rstrip("\n")
 
 
 def resume(services: Services) -> SignedIn | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli.broker import publish
-from dispatcher.cli.identity import open_for
+from dispatcher.cli.identity import limit, open_for
 from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
@@ -23,13 +23,14 @@ FIELDS = ("id", "received_at", "answer_until", "channel", "recipients", "text")
 
 @app.command("list")
 def list_(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 50,
+    count: Annotated[int, typer.Option("--limit", min=1, help="At most so many, oldest first.")] = 50,
     as_json: Json = False,
 ) -> None:
     """List inbound messages that wait, with the ids of all who may have sent them. The policy limits how long texts are kept."""
+    services = bootstrap.services(on_faults=show_left_out)
     lines = [
         (each.id, each.received_at.isoformat(), moment(each.answer_until), each.channel.value, list(each.recipients), each.text)
-        for each in customer_replies.waiting(bootstrap.services(on_faults=show_left_out), limit)
+        for each in customer_replies.waiting(services, count, limit(services))
     ]
     if as_json:
         print_json({"texts": [dict(zip(FIELDS, line, strict=True)) for line in lines]})
@@ -47,7 +48,7 @@ def answer(
 ) -> None:
     """Answer a message and take it off the list. WhatsApp allows that within 24 hours of the person's own message."""
     services, who = open_for(Right.INBOUND, act=AuditNote(AuditAction.ANSWER, "inbound_message", message_id))
-    objection = agent_reply.answer(services, message_id, text, who)
+    objection = agent_reply.answer(services, message_id, text, who, limit(services))
     if objection is not None:
         fail(objection, REFUSED)
     if as_json:
@@ -66,7 +67,7 @@ def close(
 ) -> None:
     """Take a message off the list once somebody has read it."""
     services, who = open_for(Right.INBOUND, act=AuditNote(AuditAction.CLOSE, "inbound_message", message_id))
-    if not customer_replies.close_unclear_message(services, publish, message_id, who, stop):
+    if not customer_replies.close_unclear_message(services, publish, message_id, who, stop, limit(services)):
         fail(f"no inbound message {message_id} is waiting", REFUSED)
     if as_json:
         print_json({"id": message_id, "closed": True, "stop": stop})

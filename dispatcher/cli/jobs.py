@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.campaigns import refused_jobs
-from dispatcher.cli.identity import open_for
+from dispatcher.cli.identity import limit, unlimited_for
 from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
@@ -21,14 +21,13 @@ COLUMNS = ("number", "state", "task", "key", "reason", "errors", "count", "last_
 
 @app.command("refused")
 def list_refused(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the one refused last first.")] = 50,
+    count: Annotated[int, typer.Option("--limit", min=1, help="At most so many, the one refused last first.")] = 50,
     all_: Annotated[bool, typer.Option("--all", help="Those too that were mended or closed.")] = False,
     as_json: Json = False,
 ) -> None:
     """List refused jobs, with what was wrong and how often each came. Their arguments are not kept: send the mended job again."""
-    documents = [
-        refused_job(each) for each in refused_jobs.newest(bootstrap.services(on_faults=show_left_out), limit, only_open=not all_)
-    ]
+    services = bootstrap.services(on_faults=show_left_out)
+    documents = [refused_job(each) for each in refused_jobs.newest(services, count, not all_, limit(services))]
     if as_json:
         print_json({"jobs": documents})
     elif documents:
@@ -45,7 +44,7 @@ def close(
     as_json: Json = False,
 ) -> None:
     """Take a refused job off the list. One that is refused again comes back."""
-    services, who = open_for(Right.OPERATE, act=AuditNote(AuditAction.CLOSE, "refused_job", str(number)))
+    services, who = unlimited_for(Right.OPERATE, AuditNote(AuditAction.CLOSE, "refused_job", str(number)))
     if not refused_jobs.close(services, number, who):
         fail(f"there is no refused job {number}", REFUSED)
     if as_json:

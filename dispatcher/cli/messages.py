@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ import typer
 from channels.base import Channel
 from dispatcher.campaigns import submission, trigger_cancellation
 from dispatcher.cli.broker import publish_or_warn
-from dispatcher.cli.identity import noted, open_for
+from dispatcher.cli.identity import confirm_person, limit, noted, open_for
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows, show_left_out
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
@@ -67,7 +68,7 @@ def send(
         raise BadInput(InputError("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
     services, _ = open_for(Right.MESSAGES)
     job = {"key": key, "recipient": recipient, "template": template, "data": variables}
-    place = submission.accept_trigger(services, job if send_at is None else {**job, "send_at": send_at})
+    place = submission.accept_trigger(services, job if send_at is None else {**job, "send_at": send_at}, limit(services))
     if submission.is_due(services, place):
         publish_or_warn([submission.chunk_of(place)], "message")
     elif wait:
@@ -99,9 +100,9 @@ def cancel(
         fail("name either a message id or --key", BAD_INPUT)
     services = bootstrap.services(on_faults=show_left_out)
     if key is not None:
-        result = trigger_cancellation.cancel_by_key(services, key)
+        result = trigger_cancellation.cancel_by_key(services, key, limit(services))
     else:
-        result = trigger_cancellation.cancel(services, MessageId.parse(message_id or ""))
+        result = trigger_cancellation.cancel(services, MessageId.parse(message_id or ""), limit(services))
     if result is None:
         fail(f"no message has the {'key' if key is not None else 'id'} {key or message_id}", REFUSED)
     if result.refusal is not None:
@@ -118,13 +119,14 @@ def list_(  # one option for each filter
     since: Annotated[datetime | None, typer.Option(help="Changed at this time or later (UTC).")] = None,
     until: Annotated[datetime | None, typer.Option(help="Changed before this time (UTC).")] = None,
     cursor: Annotated[str | None, typer.Option(help="`next` of the page before.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
+    count: Annotated[int, typer.Option("--limit", min=1, max=1_000)] = 50,
     as_json: Json = False,
 ) -> None:
     """List messages, newest first, without addresses and contents."""
     since, until = (at.replace(tzinfo=UTC) if at else None for at in (since, until))
-    wanted = MessageFilter(recipient, campaign, state, channel, since, until)
-    page = message_page(messages.list_page(bootstrap.services(on_faults=show_left_out), wanted, cursor, limit))
+    services = bootstrap.services(on_faults=show_left_out)
+    wanted = MessageFilter(recipient, campaign, state, channel, since, until, limit(services))
+    page = message_page(messages.list_page(services, wanted, cursor, count))
     if as_json:
         print_json(page)
         return
@@ -137,7 +139,7 @@ def list_(  # one option for each filter
 
 
 def _find(services: Services, message_id: MessageId) -> Message:
-    return messages.find(services, message_id) or fail(f"no message has the id {message_id}", REFUSED)
+    return messages.find(services, message_id, limit(services)) or fail(f"no message has the id {message_id}", REFUSED)
 
 
 def _show(message: Message, as_json: bool) -> None:
@@ -181,7 +183,7 @@ def explain_(
     if message_id:
         found = [_find(services, MessageId.parse(message_id))]
     elif campaign and recipient:
-        found = messages.of_campaign(services, campaign, recipient)
+        found = messages.of_campaign(services, campaign, recipient, limit(services))
     else:
         fail("name a MESSAGE_ID, or --campaign and --recipient", BAD_INPUT)
     if not found:
@@ -220,12 +222,13 @@ def unresolved(
     provider: OfProvider = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 200,
+    count: Annotated[int, typer.Option("--limit", min=1, help="At most so many, oldest first.")] = 200,
     as_json: Json = False,
 ) -> None:
     """List unresolved messages, which may have been sent. `ask at` is the time of the next look-up, if any."""
-    wanted = _filter(campaign, channel, provider, since, until)
-    views = [unresolved_view(each) for each in messages.list_unresolved(bootstrap.services(on_faults=show_left_out), wanted, limit)]
+    services = bootstrap.services(on_faults=show_left_out)
+    wanted = replace(_filter(campaign, channel, provider, since, until), entities=limit(services))
+    views = [unresolved_view(each) for each in messages.list_unresolved(services, wanted, count)]
     if as_json:
         print_json(views)
     elif not views:
@@ -266,6 +269,9 @@ def resolve(
     act = AuditNote(AuditAction.SETTLE, "message", message_id or "", detail={"campaign": campaign, "as": state.value})
     (services, who), was_sent = open_for(Right.OPERATE, act=act), state is HandResolution.ACCEPTED
     if message_id is None:
+        if yes:
+            confirm_person(services)
+        wanted = replace(wanted, entities=limit(services))
         _resolve_all(services, wanted, was_sent, who if yes else None, as_json)
         return
     parsed = MessageId.parse(message_id)
@@ -307,7 +313,8 @@ def print_explanation(view: dict[str, Any]) -> None:
 @dead.command("list")
 def list_dead(campaign: Annotated[str | None, typer.Option()] = None, as_json: Json = False) -> None:
     """List dead messages, newest first."""
-    views = [dead_view(each) for each in messages.list_dead(bootstrap.services(on_faults=show_left_out), campaign, DEAD_SHOWN)]
+    services = bootstrap.services(on_faults=show_left_out)
+    views = [dead_view(each) for each in messages.list_dead(services, campaign, DEAD_SHOWN, limit(services))]
     if as_json:
         print_json(views)
     elif not views:
@@ -328,7 +335,7 @@ def replay(
     parsed = [MessageId.parse(text) for text in message_ids or ()]
     act = AuditNote(AuditAction.REPLAY, "message", " ".join(message_ids or ()), detail={"campaign": campaign})
     services, _ = open_for(Right.OPERATE, act=act)
-    result = messages.replay(services, parsed, campaign)
+    result = messages.replay(services, parsed, campaign, limit(services))
     if as_json:
         print_json({"replayed": result.replayed, "refused": {str(ref): reason for ref, reason in result.refused.items()}})
         return

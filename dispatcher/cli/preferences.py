@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.cli.broker import publish
-from dispatcher.cli.identity import noted, open_for
+from dispatcher.cli.identity import noted, open_for, viewer
 from dispatcher.cli.output import BAD_INPUT, Json, fail, out, print_json, rows, show_left_out
 from dispatcher.cli.recipients import RecipientId
 from dispatcher.consent import preferences
 from dispatcher.consent.preferences import ConsentEvent, PreferenceChange
+from dispatcher.delivery import people
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.preferences import changes
 from dispatcher.domain.principal import Right
@@ -65,6 +66,7 @@ def show(
     moment = _moment(as_of, "--as-of")
     services = bootstrap.services(on_faults=show_left_out)
     noted(services, AuditNote(AuditAction.LOOK, "preferences", recipient_id, recipient=recipient_id))
+    people.require_visible(services, viewer(services), recipient_id)
     present = preferences.show(services, recipient_id)
     choices = preferences.as_of(services, recipient_id, moment) if moment else present.choices
     lines = [
@@ -83,6 +85,7 @@ def history(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Show every recorded choice, oldest first: when it was made and recorded, where, by whom, on which text."""
     services = bootstrap.services(on_faults=show_left_out)
     noted(services, AuditNote(AuditAction.LOOK, "preferences", recipient_id, recipient=recipient_id))
+    people.require_visible(services, viewer(services), recipient_id)
     events = preferences.history(services, recipient_id)
     if as_json:
         print_json(history_view(recipient_id, events))
@@ -137,6 +140,7 @@ def set_(
     services, who = open_for(
         Right.PREFERENCES, act=AuditNote(AuditAction.CHANGE, "preferences", recipient_id, recipient=recipient_id)
     )
+    people.require_visible(services, viewer(services), recipient_id)
     change = PreferenceChange(
         recipient_id, requested, source, actor or who, wording, said_at=_moment(at, "--at"), contract_version=contract_version
     )

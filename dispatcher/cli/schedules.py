@@ -9,7 +9,7 @@ import typer
 
 from dispatcher.campaigns import schedules
 from dispatcher.campaigns.schedules import ScheduleAction
-from dispatcher.cli.identity import noted, open_for
+from dispatcher.cli.identity import acting, confirm_person, limit, noted, open_for
 from dispatcher.cli.output import Json, out, pairs, print_json, rows, show_left_out
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
@@ -29,6 +29,7 @@ def add(
     """Add a recurring campaign. Where the policy wants it, somebody else has to approve it before its first run."""
     services, who = open_for(Right.CAMPAIGNS)
     schedule = schedules.read(services, file)
+    acting(services, Right.CAMPAIGNS, schedules.entity_of(services, schedule.definition))
     noted(services, AuditNote(AuditAction.ADD, "schedule", schedule.form.id))
     _print(schedule_view(schedules.add(services, schedule, who)), as_json)
 
@@ -36,7 +37,8 @@ def add(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the recurring campaigns, with the time of the next run."""
-    lines = [schedule_line(each) for each in schedules.every(bootstrap.services(on_faults=show_left_out))]
+    services = bootstrap.services(on_faults=show_left_out)
+    lines = [schedule_line(each) for each in schedules.every(services, limit(services))]
     if as_json:
         print_json(lines)
     elif not lines:
@@ -48,7 +50,8 @@ def list_(as_json: Json = False) -> None:
 @app.command()
 def show(schedule_id: ScheduleId, as_json: Json = False) -> None:
     """Show a recurring campaign: its next runs, its latest ones with their reasons, and who did what."""
-    _print(schedule_view(schedules.status(bootstrap.services(on_faults=show_left_out), schedule_id)), as_json)
+    services = bootstrap.services(on_faults=show_left_out)
+    _print(schedule_view(schedules.status(services, schedule_id, limit(services))), as_json)
 
 
 @app.command()
@@ -78,7 +81,9 @@ def end(schedule_id: ScheduleId, as_json: Json = False) -> None:
 def _act(schedule_id: str, action: ScheduleAction, as_json: bool) -> None:
     act = AuditNote(AuditAction(action.value), "schedule", schedule_id)
     services, who = open_for(Right.RELEASE if action is ScheduleAction.APPROVE else Right.PAUSE, act=act)
-    _print(schedule_view(schedules.act(services, schedule_id, action, who)), as_json)
+    if action is ScheduleAction.APPROVE:
+        confirm_person(services)
+    _print(schedule_view(schedules.act(services, schedule_id, action, who, limit(services))), as_json)
 
 
 def _print(view: dict[str, Any], as_json: bool) -> None:

@@ -10,14 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from channels.base import Channel
-from dispatcher.cli.identity import open_for
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, plural, print_json, progress, rows, show_left_out
+from dispatcher.cli.identity import open_for, services_for_all
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, plural, print_json, progress, rows
 from dispatcher.consent import suppressions
 from dispatcher.consent.suppressions import SuppressionFilter, SuppressionRecord, SuppressionRequest
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.runtime import bootstrap
 
 app = typer.Typer(help="Import, list, look up, lift and export suppressed addresses.", no_args_is_help=True)
 
@@ -76,7 +75,7 @@ def list_(
 ) -> None:
     """List suppressions by number. An address is shown as its keyed hash."""
     wanted = SuppressionFilter(channel, reason, source, _moment(since), lifted)
-    _print(suppressions.page(bootstrap.services(on_faults=show_left_out), wanted, after, limit), as_json)
+    _print(suppressions.page(services_for_all(), wanted, after, limit), as_json)
 
 
 @app.command()
@@ -116,9 +115,7 @@ def export(
     """Write suppressions in force as CSV: hashes, reasons and dates, never addresses. `import` reads it."""
     if file is None and as_json:
         fail("with --json, name a file for the export", BAD_INPUT)
-    lines = suppressions.export_csv(
-        bootstrap.services(on_faults=show_left_out), SuppressionFilter(channel, reason, source, _moment(since))
-    )
+    lines = suppressions.export_csv(services_for_all(), SuppressionFilter(channel, reason, source, _moment(since)))
     if file is None:
         sys.stdout.writelines(lines)
         return

@@ -121,12 +121,16 @@ def check(as_json: Json = False) -> None:
 def new_key(
     name: Annotated[str, typer.Argument(help="Who calls with it: the name of the actor in the ledger.")],
     right: Annotated[list[str], typer.Option(help=f"{', '.join(api_keys.Right)}; may be repeated.")],
+    entity: Annotated[
+        list[str] | None,
+        typer.Option(help="Only customers, campaigns and messages of this entity; may be repeated. Default: all."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make an API key. Print the lines for the file that DISPATCHER_API_KEYS names, and the key: on stderr, and never again."""
-    key, lines = api_keys.new_key(name, right)
+    key, lines = api_keys.new_key(name, right, entities=entity or ())
     if as_json:
-        print_json({"name": name, "rights": right, "key": key, "lines": lines})
+        print_json({"name": name, "rights": right, "entities": entity, "key": key, "lines": lines})
         return
     err.print(key, markup=False)
     out.print(lines, markup=False, end="")

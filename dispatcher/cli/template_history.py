@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from dispatcher.campaigns.template_history import FOLDER, compare, history_of, put_back
+from dispatcher.cli.identity import limit
 from dispatcher.cli.output import Json, out, plural, print_json, rows, show_left_out
 from dispatcher.content import TextDiff, WordChange
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
@@ -27,7 +28,8 @@ _CONTEXT = 6  # words shown around a change
 @app.command()
 def history(name: Name, as_json: Json = False) -> None:
     """List every version: who approved or withdrew it and when, with which comment, and which campaigns used it."""
-    versions = history_of(bootstrap.services(on_faults=show_left_out), name)
+    services = bootstrap.services(on_faults=show_left_out)
+    versions = history_of(services, name, limit(services))
     if as_json:
         print_json([known_version_view(version) for version in versions])
         return

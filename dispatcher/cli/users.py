@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher.cli.identity import origin, signed_in_principal
+from dispatcher.cli.identity import begun, confirm_person, signed_in_principal
 from dispatcher.cli.output import Json, account, err, out, pairs, print_json, rows, show_left_out
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import ROLE_RIGHTS, USER_PREFIX, Principal, Role
-from dispatcher.identity import audit, users
+from dispatcher.identity import users
 from dispatcher.identity.users import NewUser, UserRow
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
@@ -27,7 +27,9 @@ Entities = Annotated[
 def _manager(services: Services, action: AuditAction, user: str = "", **detail: Any) -> Principal:
     """Who manages people; the audit log gets what is done."""
     manager = users.require_manager(services, signed_in_principal(services), account())
-    audit.note(services, manager, origin(), AuditNote(action, "user", users.user_id(user) if user else "", detail=detail))
+    if action is not AuditAction.LOOK:
+        confirm_person(services)
+    begun(services, manager, AuditNote(action, "user", users.user_id(user) if user else "", detail=detail))
     return manager
 
 

@@ -6,13 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher.cli.identity import open_for
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows, show_left_out
+from dispatcher.cli.identity import open_for, services_for_all
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.events import event_endpoints
 from dispatcher.events.event_endpoints import EndpointStatus
-from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers.event_endpoints import endpoint_change_view, endpoint_view, webhook_range_view, webhook_test_view
 
 app = typer.Typer(help="Event endpoints: events delivered to other systems' URLs.", no_args_is_help=True)
@@ -79,7 +78,7 @@ def change(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List the endpoints with their state and how far behind they are."""
-    statuses = event_endpoints.statuses(bootstrap.services(on_faults=show_left_out))
+    statuses = event_endpoints.statuses(services_for_all())
     if as_json:
         print_json([endpoint_view(status) for status in statuses])
         return
@@ -99,7 +98,7 @@ def _cells(status: EndpointStatus) -> tuple[Any, ...]:
 @app.command()
 def show(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Show an endpoint: its cursor, how far behind it is, its last error, its dead list."""
-    _print(event_endpoints.status(bootstrap.services(on_faults=show_left_out), endpoint_id), as_json)
+    _print(event_endpoints.status(services_for_all(), endpoint_id), as_json)
 
 
 def _print(status: EndpointStatus, as_json: bool) -> None:
@@ -117,7 +116,7 @@ def _print(status: EndpointStatus, as_json: bool) -> None:
 @app.command("test")
 def send_test(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Send a test event now (type dispatcher.test), and print the answer's status and time."""
-    result = event_endpoints.send_test(bootstrap.services(on_faults=show_left_out), endpoint_id)
+    result = event_endpoints.send_test(services_for_all(), endpoint_id)
     view = webhook_test_view(result)
     if as_json:
         print_json(view)
@@ -133,7 +132,7 @@ def send_test(endpoint_id: Endpoint, as_json: Json = False) -> None:
 @app.command()
 def secret(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Print the newest secret, which the receiver needs to check signatures."""
-    text = event_endpoints.secret(bootstrap.services(on_faults=show_left_out), endpoint_id)
+    text = event_endpoints.secret(services_for_all(), endpoint_id)
     if as_json:
         print_json({"id": endpoint_id, "secret": text})
     else:
@@ -183,9 +182,7 @@ def remove(endpoint_id: Endpoint, as_json: Json = False) -> None:
 @app.command()
 def dead(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """List the ranges of events that could not be delivered in 72 hours."""
-    ranges = [
-        webhook_range_view(each) for each in event_endpoints.status(bootstrap.services(on_faults=show_left_out), endpoint_id).dead
-    ]
+    ranges = [webhook_range_view(each) for each in event_endpoints.status(services_for_all(), endpoint_id).dead]
     if as_json:
         print_json(ranges)
     elif ranges:
@@ -208,7 +205,7 @@ def skip(
 @app.command()
 def history(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: Json = False) -> None:
     """List who changed which endpoint, newest first; also endpoints that were removed."""
-    lines = [endpoint_change_view(each) for each in event_endpoints.history(bootstrap.services(on_faults=show_left_out), limit)]
+    lines = [endpoint_change_view(each) for each in event_endpoints.history(services_for_all(), limit)]
     if as_json:
         print_json(lines)
     elif lines:

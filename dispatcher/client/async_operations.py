@@ -25,6 +25,8 @@ from dispatcher.client.documents import (
     EndpointList,
     EndpointSecret,
     EndpointTest,
+    EraseRecipientOptions,
+    ErasureWaiting,
     EventFamily,
     EventPage,
     ExplainMessageOptions,
@@ -220,9 +222,13 @@ class AsyncOperations(ABC):
         answer: RecipientResult = await self.call(Call("PUT", f"/v1/recipients/{quote(str(recipient_id), safe='')}", body=body))
         return answer
 
-    async def erase_recipient(self, recipient_id: str) -> None:
-        """Erase a person. Decisions stay, without content; suppressions stay, without the address."""
-        await self.call(Call("DELETE", f"/v1/recipients/{quote(str(recipient_id), safe='')}"))
+    async def erase_recipient(self, recipient_id: str, **options: Unpack[EraseRecipientOptions]) -> ErasureWaiting | None:
+        """Erase a person, as another key or person requested; else request it, and the answer is 202. Decisions stay,
+        without content; suppressions stay, without the address."""
+        answer: ErasureWaiting | None = await self.call(
+            Call("DELETE", f"/v1/recipients/{quote(str(recipient_id), safe='')}", options=dict(options))
+        )
+        return answer
 
     async def export_recipient(self, recipient_id: str) -> dict[str, Any]:
         """Everything on record about a person, for an access request: addresses, profile, history, messages, jobs,

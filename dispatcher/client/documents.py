@@ -515,6 +515,16 @@ EndpointTest = TypedDict(
     },
 )
 
+# An erasure that is requested, and waits for the approval of a second key or person.
+ErasureWaiting = TypedDict(
+    "ErasureWaiting",
+    {
+        "id": "str",
+        "erased": NotRequired["Literal[False]"],
+        "waiting": NotRequired["Literal[True]"],
+    },
+)
+
 # An event by CloudEvents 1.0. `data` has the schema that `dataschema` names.
 EventBody = TypedDict(
     "EventBody",
@@ -1329,6 +1339,14 @@ ShowRecipientOptions = TypedDict(
     "ShowRecipientOptions",
     {
         "include": NotRequired["str"],
+    },
+)
+
+# The options of `erase_recipient`.
+EraseRecipientOptions = TypedDict(
+    "EraseRecipientOptions",
+    {
+        "reason": NotRequired["str"],
     },
 )
 

@@ -25,6 +25,8 @@ from dispatcher.client.documents import (
     EndpointList,
     EndpointSecret,
     EndpointTest,
+    EraseRecipientOptions,
+    ErasureWaiting,
     EventFamily,
     EventPage,
     ExplainMessageOptions,
@@ -218,9 +220,13 @@ class Operations(ABC):
         answer: RecipientResult = self.call(Call("PUT", f"/v1/recipients/{quote(str(recipient_id), safe='')}", body=body))
         return answer
 
-    def erase_recipient(self, recipient_id: str) -> None:
-        """Erase a person. Decisions stay, without content; suppressions stay, without the address."""
-        self.call(Call("DELETE", f"/v1/recipients/{quote(str(recipient_id), safe='')}"))
+    def erase_recipient(self, recipient_id: str, **options: Unpack[EraseRecipientOptions]) -> ErasureWaiting | None:
+        """Erase a person, as another key or person requested; else request it, and the answer is 202. Decisions stay,
+        without content; suppressions stay, without the address."""
+        answer: ErasureWaiting | None = self.call(
+            Call("DELETE", f"/v1/recipients/{quote(str(recipient_id), safe='')}", options=dict(options))
+        )
+        return answer
 
     def export_recipient(self, recipient_id: str) -> dict[str, Any]:
         """Everything on record about a person, for an access request: addresses, profile, history, messages, jobs,

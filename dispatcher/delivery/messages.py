@@ -8,6 +8,7 @@ from datetime import datetime
 
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import BadMessageId, MessageId
+from dispatcher.domain.principal import Entities
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import dead_letters, message_list, messages, unresolved
@@ -43,10 +44,11 @@ class DeadMessage:
     since: datetime
 
 
-def find(services: Services, message_id: MessageId) -> Message | None:
-    """The message of this id; None where there is none, nor a job that would become it."""
+def find(services: Services, message_id: MessageId, entities: Entities = None) -> Message | None:
+    """The message of this id; None where there is none of these entities, nor a job that would become it."""
     with lend(services.pool) as connection:
-        return messages.find(connection, message_id)
+        message = messages.find(connection, message_id)
+    return message if message is not None and (entities is None or message.spec.entity in entities) else None
 
 
 def list_page(services: Services, wanted: MessageFilter, cursor: str | None, limit: int) -> MessagePage:
@@ -62,10 +64,11 @@ def list_page(services: Services, wanted: MessageFilter, cursor: str | None, lim
         return message_list.page(connection, wanted, after, limit)
 
 
-def of_campaign(services: Services, campaign_id: str, recipient_id: str) -> Sequence[Message]:
-    """A campaign's messages for one recipient, leg by leg."""
+def of_campaign(services: Services, campaign_id: str, recipient_id: str, entities: Entities = None) -> Sequence[Message]:
+    """A campaign's messages for one recipient, leg by leg, where the campaign is one of these entities."""
     with lend(services.pool) as connection:
-        return messages.of_campaign(connection, campaign_id, recipient_id)
+        found = messages.of_campaign(connection, campaign_id, recipient_id)
+    return [each for each in found if entities is None or each.spec.entity in entities]
 
 
 def decided_triggers(services: Services, keys: Sequence[str]) -> Mapping[str, MessageId]:
@@ -74,17 +77,19 @@ def decided_triggers(services: Services, keys: Sequence[str]) -> Mapping[str, Me
         return messages.decided_triggers(connection, keys)
 
 
-def list_dead(services: Services, campaign_id: str | None, limit: int) -> list[DeadMessage]:
-    """The dead messages of a campaign, or all, newest first."""
+def list_dead(services: Services, campaign_id: str | None, limit: int, entities: Entities = None) -> list[DeadMessage]:
+    """The dead messages of a campaign, or all, of these entities, newest first."""
     with lend(services.pool) as connection:
-        return [DeadMessage(*row) for row in dead_letters.newest(connection, campaign_id, limit)]
+        return [DeadMessage(*row) for row in dead_letters.newest(connection, campaign_id, limit, entities)]
 
 
-def replay(services: Services, message_ids: Sequence[MessageId], campaign_id: str | None = None) -> ReplayResult:
+def replay(
+    services: Services, message_ids: Sequence[MessageId], campaign_id: str | None = None, entities: Entities = None
+) -> ReplayResult:
     """Give dead messages new attempts: those named, and all of the campaign. Returns how many, and why the others were not."""
     with lend(services.pool) as connection:
-        dead = dead_letters.newest(connection, campaign_id, REPLAY_MAX) if campaign_id else []
-        return dead_letters.replay(connection, [*message_ids, *(ref for ref, *_ in dead)], services.clock())
+        dead = dead_letters.newest(connection, campaign_id, REPLAY_MAX, entities) if campaign_id else []
+        return dead_letters.replay(connection, [*message_ids, *(ref for ref, *_ in dead)], services.clock(), entities)
 
 
 def list_unresolved(services: Services, wanted: UnresolvedFilter, limit: int) -> list[UnresolvedRow]:

@@ -121,6 +121,12 @@ def may_see(services: Services, principal: Principal, recipient_id: str) -> bool
     return False
 
 
+def require_visible(services: Services, principal: Principal, recipient_id: str) -> None:
+    """Raise `UnknownRecipient` for a customer of other entities only, as for an unknown one."""
+    if not may_see(services, principal, recipient_id):
+        raise UnknownRecipient(recipient_id)
+
+
 def require_all_entities(principal: Principal, customer: Customer) -> None:
     """For what concerns everything on record: raise `NotAllowed` where the principal may not see all entities of the customer."""
     if principal.entities is not None and not frozenset(customer.entities) <= principal.entities:

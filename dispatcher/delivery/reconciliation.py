@@ -19,6 +19,7 @@ from dispatcher.domain.campaign import Spec
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.principal import Entities
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.delivery import unresolved
 from dispatcher.ledger.delivery.unresolved import UnresolvedFilter, UnresolvedSend
@@ -128,11 +129,11 @@ def conclude(
         unresolved.postpone(connection, send.ref, None)
 
 
-def resolve_by_hand(services: Services, message_id: MessageId, arrived: bool, by: str) -> bool:
-    """Resolve an unresolved message as a person says; False where it is not unresolved. `by` is stored with it."""
+def resolve_by_hand(services: Services, message_id: MessageId, arrived: bool, by: str, entities: Entities = None) -> bool:
+    """Resolve an unresolved message of these entities as a person says; False where there is none. `by` is stored with it."""
     state = State.ACCEPTED if arrived else State.FAILED
     with lend(services.pool) as connection, connection.transaction():
-        about = unresolved.find(connection, message_id)
+        about = unresolved.find(connection, message_id, entities)
         if about is None:
             return False
         channel, spec = about

@@ -50,10 +50,16 @@ class AuditAction(StrEnum):
     SECOND_FACTOR = "second_factor"
 
 
+LOOKS = frozenset({AuditAction.LOOK, AuditAction.SEARCH, AuditAction.EXPORT})  # they change nothing, and have no outcome
+
+
 class AuditOutcome(StrEnum):
-    """An act is recorded before it happens; where it is refused, a second row says so."""
+    """An act is recorded before it happens, and a second row says what came of it. An act without a second row was interrupted: a
+    process ended, or the ledger was lost, and only its object says whether it was done.
+    """
 
     BEGUN = "begun"
+    DONE = "done"
     REFUSED = "refused"
 
 

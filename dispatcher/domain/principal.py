@@ -13,6 +13,7 @@ from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.person_names import is_same_name
 
 USER_PREFIX, KEY_PREFIX, ACCOUNT_PREFIX = "user:", "api:", "os:"
+Entities = frozenset[str] | None  # what a principal is limited to; None stands for all
 
 
 class PrincipalKind(StrEnum):
@@ -109,6 +110,11 @@ _KEY_RIGHTS: Mapping[Right, frozenset[Right]] = {
 }
 
 
+# These concern all entities at once: whoever is limited to some entities does not have them. An administrator of one entity could
+# else give themselves the others, and an endpoint for events would get the events of all.
+UNLIMITED_RIGHTS = frozenset({Right.USERS, Right.POLICY, Right.EVENTS, Right.WEBHOOKS, Right.SUPPRESSIONS})
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A person or a service. `id` is what the ledger records; two of them are two people for four eyes.
@@ -120,7 +126,7 @@ class Principal:
     name: str
     kind: PrincipalKind
     roles: frozenset[Role] = frozenset()
-    entities: frozenset[str] | None = None
+    entities: Entities = None
     rights: frozenset[Right] = field(default=frozenset())
 
     def may(self, right: Right, entity: str | None = None) -> bool:
@@ -128,18 +134,23 @@ class Principal:
         return right in self.rights and (entity is None or self.entities is None or entity in self.entities)
 
 
-def person(id_: str, name: str, roles: Iterable[Role], entities: frozenset[str] | None = None) -> Principal:
+def person(id_: str, name: str, roles: Iterable[Role], entities: Entities = None) -> Principal:
     """The principal of a person with these roles."""
     held = frozenset(roles)
     rights = frozenset(right for role in held for right in ROLE_RIGHTS[role])
-    return Principal(id_, name, PrincipalKind.USER, held, entities, rights)
+    return Principal(id_, name, PrincipalKind.USER, held, entities, limited(rights, entities))
 
 
-def service(name: str, rights: Iterable[Right]) -> Principal:
+def service(name: str, rights: Iterable[Right], entities: Entities = None) -> Principal:
     """The principal of an API key: a service account."""
     named = frozenset(rights)
-    implied = (_KEY_RIGHTS.get(right, frozenset()) for right in named)
-    return Principal(f"{KEY_PREFIX}{name}", name, PrincipalKind.SERVICE, rights=named.union(*implied))
+    held = named.union(*(_KEY_RIGHTS.get(right, frozenset()) for right in named))
+    return Principal(f"{KEY_PREFIX}{name}", name, PrincipalKind.SERVICE, entities=entities, rights=limited(held, entities))
+
+
+def limited(rights: frozenset[Right], entities: Entities) -> frozenset[Right]:
+    """The rights that are left to whoever is limited to these entities."""
+    return rights if entities is None else rights - UNLIMITED_RIGHTS
 
 
 def account_principal(name: str) -> Principal:
@@ -163,8 +174,16 @@ def is_full_id(text: str) -> bool:
     return text.startswith((USER_PREFIX, KEY_PREFIX, ACCOUNT_PREFIX))
 
 
+def require_unlimited(principal: Principal) -> None:
+    """For what concerns all entities at once: raise `NotAllowed` where the principal is limited to some."""
+    if principal.entities is not None:
+        raise NotAllowed(f"{principal.name} is limited to some entities: this concerns all of them")
+
+
 def require(principal: Principal, right: Right, entity: str | None = None) -> None:
     """Raise `NotAllowed` where the principal lacks the right, or has it for other entities only."""
+    if right not in principal.rights and right in UNLIMITED_RIGHTS and principal.entities is not None:
+        raise NotAllowed(f"{principal.name} is limited to some entities: the right {right.value!r} concerns all of them")
     if right not in principal.rights:
         able = [role.value for role, rights in ROLE_RIGHTS.items() if right in rights]
         who = f"; these roles have it: {', '.join(able)}" if principal.kind is PrincipalKind.USER else ""

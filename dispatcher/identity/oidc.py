@@ -59,8 +59,8 @@ def begin(services: Services, config: OidcSettings, to: str, is_again: bool) -> 
     """The URL of the provider's sign-in page, and the sealed flow. Raises `SignInFailed`."""
     state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
     flow = SignInFlow(state, nonce, verifier, to, services.clock(), is_again)
-    with _client(services, config) as client:
-        metadata = _metadata(client, config)
+    with open_client(services, config) as client:
+        metadata = provider_metadata(client, config)
         again = {"prompt": "login", "max_age": "0"} if is_again else {}
         url, _ = client.create_authorization_url(
             metadata["authorization_endpoint"], state=flow.state, code_verifier=flow.verifier, nonce=flow.nonce, **again
@@ -88,20 +88,37 @@ def complete(services: Services, config: OidcSettings, flow: SignInFlow, code: s
 
     Raises `SignInFailed`, and `NotAllowed` without a group.
     """
-    with _client(services, config) as client:
-        metadata = _metadata(client, config)
+    with open_client(services, config) as client:
+        metadata = provider_metadata(client, config)
         try:
             token = client.fetch_token(metadata["token_endpoint"], code=code, code_verifier=flow.verifier)
-            keys = KeySet.import_key_set(client.request("GET", metadata["jwks_uri"], withhold_token=True).raise_for_status().json())
-            claims = _claims(services, config, flow, keys, str(token.get("id_token", "")))
-        except (OAuthError, JoseError, httpx.HTTPError, ValueError, KeyError) as error:
-            log.warning("a sign-in by the identity provider failed", fault=type(error).__name__)
-            raise SignInFailed("the identity provider's answer cannot be used") from None
-    proved_at = datetime.fromtimestamp(float(claims.get("auth_time") or 0), UTC)
-    return _store(services, config, claims), min(proved_at, services.clock())
+        except (OAuthError, httpx.HTTPError, ValueError, KeyError) as error:
+            raise _unusable(error) from None
+        claims, proved_at = check_token(services, config, client, str(token.get("id_token", "")), flow)
+    return store_person(services, config, claims), proved_at
 
 
-def _client(services: Services, config: OidcSettings) -> OAuth2Client:
+def check_token(
+    services: Services, config: OidcSettings, client: OAuth2Client, token: str, flow: SignInFlow | None = None
+) -> tuple[Mapping[str, Any], datetime]:
+    """The claims of an ID token, and when the person proved at the provider who it is. Raises `SignInFailed`."""
+    try:
+        url = provider_metadata(client, config)["jwks_uri"]
+        keys = KeySet.import_key_set(client.request("GET", url, withhold_token=True).raise_for_status().json())
+        claims = _claims(services, config, flow, keys, token)
+        proved_at = datetime.fromtimestamp(float(claims.get("auth_time") or 0), UTC)
+    except (OAuthError, JoseError, httpx.HTTPError, ValueError, KeyError) as error:
+        raise _unusable(error) from None
+    return claims, min(proved_at, services.clock())
+
+
+def _unusable(error: Exception) -> SignInFailed:
+    log.warning("a sign-in by the identity provider failed", fault=type(error).__name__)
+    return SignInFailed("the identity provider's answer cannot be used")
+
+
+def open_client(services: Services, config: OidcSettings) -> OAuth2Client:
+    """A client of the provider, to be closed."""
     return OAuth2Client(
         config.client_id,
         config.client_secret,
@@ -112,8 +129,8 @@ def _client(services: Services, config: OidcSettings) -> OAuth2Client:
     )
 
 
-def _metadata(client: OAuth2Client, config: OidcSettings) -> Mapping[str, Any]:
-    """The provider's metadata (OpenID Connect Discovery 1.0). Its issuer has to be the one that is configured."""
+def provider_metadata(client: OAuth2Client, config: OidcSettings) -> Mapping[str, Any]:
+    """The provider's metadata (OpenID Connect Discovery 1.0). Its issuer has to be the configured one. Raises `SignInFailed`."""
     url = f"{config.issuer.rstrip('/')}/.well-known/openid-configuration"
     try:
         metadata: Mapping[str, Any] = client.request("GET", url, withhold_token=True).raise_for_status().json()
@@ -124,25 +141,31 @@ def _metadata(client: OAuth2Client, config: OidcSettings) -> Mapping[str, Any]:
     return metadata
 
 
-def _claims(services: Services, config: OidcSettings, flow: SignInFlow, keys: KeySet, token: str) -> Mapping[str, Any]:
-    """The claims of a checked ID token (OpenID Connect Core 1.0, 3.1.3.7). Raises `JoseError` or an `OAuthError`."""
+def _claims(services: Services, config: OidcSettings, flow: SignInFlow | None, keys: KeySet, token: str) -> Mapping[str, Any]:
+    """The claims of a checked ID token (OpenID Connect Core 1.0, 3.1.3.7). Without a flow, it is of a device, and has no nonce.
+
+    Raises `JoseError` or an `OAuthError`.
+    """
     parsed = jwt.decode(token, keys, algorithms=ALGORITHMS)
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "iss": {"essential": True, "value": config.issuer},
         "aud": {"essential": True, "value": config.client_id},
         "sub": {"essential": True},
-        "nonce": {"essential": True, "value": flow.nonce},
     }
-    claims = CodeIDToken(parsed.claims, parsed.header, options, {"nonce": flow.nonce, "client_id": config.client_id})
+    parameters = {"client_id": config.client_id}
+    if flow is not None:
+        options["nonce"] = {"essential": True, "value": flow.nonce}
+        parameters["nonce"] = flow.nonce
+    claims = CodeIDToken(parsed.claims, parsed.header, options, parameters)
     now = services.clock()
     claims.validate(now=int(now.timestamp()), leeway=LEEWAY_SECONDS)
-    if flow.is_again and int(claims.get("auth_time") or 0) < flow.begun_at.timestamp() - LEEWAY_SECONDS:
+    if flow is not None and flow.is_again and int(claims.get("auth_time") or 0) < flow.begun_at.timestamp() - LEEWAY_SECONDS:
         raise ValueError("the person did not sign in again")
     checked: Mapping[str, Any] = parsed.claims
     return checked
 
 
-def _store(services: Services, config: OidcSettings, claims: Mapping[str, Any]) -> str:
+def store_person(services: Services, config: OidcSettings, claims: Mapping[str, Any]) -> str:
     """Add the person, or give the present roles."""
     subject = f"{claims['iss']}|{claims['sub']}"
     roles, entities = granted(config.groups, claims.get(config.groups_claim))

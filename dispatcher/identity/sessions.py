@@ -18,7 +18,7 @@ from dispatcher.domain.derived_keys import derive
 from dispatcher.domain.errors import NotAllowed, SignInNeeded
 from dispatcher.domain.principal import Principal, Right, require
 from dispatcher.identity.passwords import is_password, recovery_hashes, totp_step
-from dispatcher.identity.users import TOTP_PURPOSE, principal_of, user_id
+from dispatcher.identity.users import LOCAL_ID, TOTP_PURPOSE, principal_of, user_id
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.identity import audit_log, sessions, sign_in_failures, users
 from dispatcher.ledger.identity.sessions import SessionRow
@@ -72,6 +72,8 @@ class SignedIn:
     has_password: bool  # or else signs in with the identity provider
     confirmed_at: datetime
     id: bytes = field(repr=False)
+    has_second_factor: bool = False
+    needs_second_factor: bool = False  # by the policy, and has none: can do nothing else before
 
 
 def sign_in(services: Services, given: Credentials, origin: Origin) -> bytes | None:
@@ -88,7 +90,7 @@ def start(services: Services, user: str, origin: Origin, confirmed_at: datetime 
     session_id, now = secrets.token_bytes(ID_BYTES), services.clock()
     ends_at = now + timedelta(seconds=SESSION_SECONDS)
     row = SessionRow(hash_of(session_id), user, origin.place, origin.address, now, now, confirmed_at or now, ends_at)
-    with lend(services.pool) as connection:
+    with lend(services.pool) as connection, connection.transaction():  # no session without its row, and no row without it
         found = users.find(connection, user)
         if found is not None:
             note = AuditNote(AuditAction.SIGN_IN, "session")
@@ -119,7 +121,17 @@ def resume(services: Services, session_id: bytes, place: str, is_automatic: bool
         user = users.find(connection, row.user_id) if row is not None and row.place == place else None
     if row is None or user is None:
         return None
-    return SignedIn(principal_of(user), user.must_change, user.password_hash is not None, row.confirmed_at, session_id)
+    has_password, has_second_factor = user.password_hash is not None, user.totp_secret is not None
+    is_needed = user.id != LOCAL_ID and not services.policy.second_factor_roles.isdisjoint(user.roles)
+    return SignedIn(
+        principal_of(user),
+        user.must_change,
+        has_password,
+        row.confirmed_at,
+        session_id,
+        has_second_factor,
+        needs_second_factor=is_needed and has_password and not has_second_factor,
+    )
 
 
 def is_recent(services: Services, session: SignedIn) -> bool:
@@ -130,7 +142,7 @@ def is_recent(services: Services, session: SignedIn) -> bool:
 def require_recent(services: Services, session: SignedIn) -> None:
     """For acts that cannot be undone. Raises `SignInNeeded`."""
     if not is_recent(services, session):
-        raise SignInNeeded("this needs your password again, given in the last 10 minutes")
+        raise SignInNeeded("this needs a sign-in of the last 10 minutes: `dispatcher login`")
 
 
 def end(services: Services, session_id: bytes) -> None:

@@ -197,6 +197,11 @@ def reset_password(services: Services, name: str) -> str:
     return password
 
 
+def has_password(services: Services, user: str, password: str) -> bool:
+    """Whether this is the person's password. Raises `BadInput` for an unknown person."""
+    return is_password(find(services, user).password_hash, password)
+
+
 def change_password(services: Services, user: str, old: str, new: str, session_hash: bytes = b"") -> None:
     """Change one's own password; other sessions end. Raises `BadInput`.
 

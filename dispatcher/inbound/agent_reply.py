@@ -11,6 +11,7 @@ from datetime import datetime
 
 from channels.base import Channel, ChannelError, Content, Outbound, Provider, Result, Sms, Uncertain, WhatsApp
 from channels.send_window import window_of
+from dispatcher.domain.principal import Entities
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import address_keys, suppressions
 from dispatcher.ledger.inbound import inbound_messages, phone_owners
@@ -30,7 +31,7 @@ STOPPED = "the channel is stopped"
 MAYBE_SENT = "the answer may have been sent: the provider's response was lost"
 
 
-def answer(services: Services, message_id: str, text: str, by: str) -> str | None:
+def answer(services: Services, message_id: str, text: str, by: str, entities: Entities = None) -> str | None:
     """Answer an inbound message and take it off the list. Returns None when the answer was sent, else why not.
 
     If nothing was sent, the message waits again. If the answer may have been sent, it does not: nothing is sent twice.
@@ -40,7 +41,7 @@ def answer(services: Services, message_id: str, text: str, by: str) -> str | Non
         return BAD_LENGTH
     now = services.clock()
     with lend(services.pool) as connection, connection.transaction():
-        message = inbound_messages.find(connection, message_id)
+        message = inbound_messages.find(connection, message_id, entities)
         if message is None:
             return NOT_WAITING
         message = replace(message, address_key=address_keys.newest_key_of(connection, services.secret, message.address_key))

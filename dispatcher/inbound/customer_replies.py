@@ -14,6 +14,7 @@ from dispatcher.domain import opt_out_keywords
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.opt_out_keywords import ReplyMeaning, ReplyReading
 from dispatcher.domain.preferences import Change
+from dispatcher.domain.principal import Entities
 from dispatcher.domain.recipient import GROUP_OF, Source
 from dispatcher.inbound import help_reply
 from dispatcher.intake.campaign import ValidationContext
@@ -119,10 +120,10 @@ def _context(services: Services) -> ValidationContext:
     return ValidationContext(services.catalog, services.policy, services.clock())
 
 
-def waiting(services: Services, limit: int) -> list[InboundMessage]:
-    """The unclear messages that wait for an operator, oldest first."""
+def waiting(services: Services, limit: int, entities: Entities = None) -> list[InboundMessage]:
+    """The unclear messages from customers of these entities that wait for an operator, oldest first."""
     with lend(services.pool) as connection:
-        return inbound_messages.waiting(connection, limit)
+        return inbound_messages.waiting(connection, limit, entities)
 
 
 def received_from(services: Services, recipient_id: str, limit: int) -> list[ReceivedMessage]:
@@ -131,14 +132,16 @@ def received_from(services: Services, recipient_id: str, limit: int) -> list[Rec
         return inbound_messages.of_recipient(connection, recipient_id, limit)
 
 
-def close_unclear_message(services: Services, publish: Publish, message_id: str, by: str, stop: bool) -> bool:
+def close_unclear_message(
+    services: Services, publish: Publish, message_id: str, by: str, stop: bool, entities: Entities = None
+) -> bool:
     """Close an unclear message, and apply it as a STOP if it was one. Returns False where it is not waiting."""
     now = services.clock()
     acknowledgement_chunks: list[DueChunk | None] = []
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))
         with connection.transaction():
-            message = inbound_messages.close(connection, message_id, by, now)
+            message = inbound_messages.close(connection, message_id, by, now, entities)
             if message is not None and stop:
                 acknowledgement_chunks = _stop_late(connection, services.secret, _context(services), message, by)
     acknowledgement.publish_acknowledgements(publish, *acknowledgement_chunks)

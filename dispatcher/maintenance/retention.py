@@ -20,7 +20,7 @@ from dispatcher.intake.audience_uploads import UploadConflict
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.campaigns import drafts, refused_jobs, schedules
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent import erasure, line_uploads
+from dispatcher.ledger.consent import erasure, erasure_requests, line_uploads
 from dispatcher.ledger.events import endpoint_cursors, stream
 from dispatcher.ledger.identity import audit_log
 from dispatcher.ledger.inbound import inbound_messages
@@ -176,6 +176,12 @@ CLASSES = (
     RetentionClass("decisions", "months of decisions", _counted(retention.months_overdue), _by_ledger(retention.drop_month)),
     RetentionClass("decisions", "runs of recurring campaigns", _counted(schedules.overdue), _by_ledger(schedules.forget)),
     RetentionClass("audit", "rows of the audit log", _counted(audit_log.overdue), _by_ledger(audit_log.forget)),
+    RetentionClass(
+        "erasure_requests",
+        "requests to erase a customer",
+        _counted(erasure_requests.overdue),
+        _by_ledger(erasure_requests.delete),
+    ),
     RetentionClass("events", "published events", _counted(stream.overdue), _forget_events),
     RetentionClass(
         "consent",

@@ -158,6 +158,7 @@ class RetentionPeriods:
     uploads: RetentionPeriod
     event_files: RetentionPeriod
     audit: RetentionPeriod
+    erasure_requests: RetentionPeriod
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +235,8 @@ class Policy:
     deleted_unread: str  # what a reply means whose text is deleted before anybody read it: "stop" | "hold"
     topics: Mapping[str, frozenset[str]]  # regulated topic -> the products that it covers
     files: FileRules = DEFAULT_FILE_RULES
+    four_eyes_erasure: bool = True  # a second person approves the erasure of a customer
+    second_factor_roles: frozenset[str] = frozenset()  # people with one of these need a second factor
     approval_days: int = 0  # how long an approval of a template is in force; 0: until it is withdrawn
     second_approver_topics: frozenset[str] = frozenset()  # regulated topics whose templates two people approve
     testers: Mapping[str, Tester] = field(default_factory=dict)  # by name

@@ -11,6 +11,7 @@ import phonenumbers
 
 from channels.base import Channel
 from dispatcher.domain import addresses
+from dispatcher.domain.principal import Role
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.policy.data import (
     ComplaintBrake,
@@ -40,6 +41,7 @@ RETENTION_DEFAULTS = {
     "uploads": "7 days",
     "event_files": "365 days",
     "audit": "10 years",
+    "erasure_requests": "10 years",
 }
 LINT_SEVERITIES = ("error", "warning", "info")
 LINT_CODE = re.compile(r"T[0-9]{3}")
@@ -266,6 +268,12 @@ def lint_blocking(table: Section) -> frozenset[str]:
             if name not in LINT_SEVERITIES and not LINT_CODE.fullmatch(name):
                 table.fault("blocking", f"{', '.join(LINT_SEVERITIES)}, or a code such as T104", name)
     return frozenset(names)
+
+
+def second_factor_roles(table: Section) -> frozenset[str]:
+    """The roles whose people need a second factor."""
+    with table:
+        return frozenset(table.strings("second_factor", [role.value for role in Role], default=()))
 
 
 def _retention_period(table: Section, key: str) -> RetentionPeriod:

@@ -82,6 +82,7 @@ def _policy(top: Section, digest: str) -> Policy:
         global_group = limits.global_control_group(holdout)
         audience_min, templates = four_eyes.integer("audience_min", 0, 1_000_000_000), four_eyes.boolean("templates")
         approval_days = four_eyes.integer("approval_days", 0, 3_650, default=0)
+        four_eyes_erasure = four_eyes.boolean("erasure", default=True)
         topics = top.data.get("topics", {})
         second_approver = four_eyes.strings("second_approver", topics if isinstance(topics, dict) else {}, default=())
     with top.section("campaigns") as campaigns, top.section("files", required=False) as files:
@@ -116,6 +117,8 @@ def _policy(top: Section, digest: str) -> Policy:
         abandoned_after_days=abandoned_after_days,
         four_eyes_templates=templates,
         approval_days=approval_days,
+        four_eyes_erasure=four_eyes_erasure,
+        second_factor_roles=limits.second_factor_roles(top.section("sign_in", required=False)),
         second_approver_topics=frozenset(second_approver),
         retention=limits.retention(top.section("retention")),
         deleted_unread=limits.deleted_unread(top.section("replies", required=False)),

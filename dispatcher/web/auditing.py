@@ -1,24 +1,44 @@
 """The audit log of HTTP calls. The tables say which calls are recorded, and as what; a test asks that each call is in one of them.
 
-A call is recorded once it is known who calls, before anything happens; where it is refused afterwards, a second row says so. Calls
-whose body or result names the object are recorded by their handlers, with `note`.
+A call is recorded once it is known who calls, before anything happens; afterwards a second row says that the act was done or
+refused. Calls whose body or result names the object are recorded by their handlers, with `note`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from dispatcher.delivery.messages import Message
-from dispatcher.domain.audit import AuditAction, AuditNote, AuditOutcome
+from dispatcher.domain.audit import LOOKS, AuditAction, AuditNote, AuditOutcome
+from dispatcher.domain.errors import (
+    EndpointConflict,
+    NotAllowed,
+    PolicyNotInForce,
+    ScheduleConflict,
+    UnknownEndpoint,
+    UnknownRecipient,
+    UnknownSchedule,
+    VersionConflict,
+)
+from dispatcher.domain.message_id import BadMessageId
+from dispatcher.domain.preferences import BadChoice
 from dispatcher.domain.principal import Principal
 from dispatcher.identity import audit
 from dispatcher.identity.sessions import CONSOLE, Origin
+from dispatcher.intake.errors import BadInput
 from dispatcher.web.access_log import route_of
 
 API = "api"
+# What is raised before anything is changed. After any other error, such as a lost ledger, the act may have been done.
+REFUSALS = (
+    *(HTTPException, RequestValidationError, BadInput, BadChoice, BadMessageId, NotAllowed, PolicyNotInForce),
+    *(UnknownRecipient, UnknownEndpoint, UnknownSchedule, EndpointConflict, ScheduleConflict, VersionConflict),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +63,6 @@ API_CALLS: Calls = {
     ("GET", "/v1/recipients/{recipient_id}"): AuditedCall("recipient", AuditAction.LOOK, "recipient_id"),
     ("GET", "/v1/recipients/{recipient_id}/export"): AuditedCall("recipient", AuditAction.EXPORT, "recipient_id"),
     ("PUT", "/v1/recipients/{recipient_id}"): AuditedCall("recipient", AuditAction.CHANGE, "recipient_id"),
-    ("DELETE", "/v1/recipients/{recipient_id}"): AuditedCall("recipient", AuditAction.ERASE, "recipient_id"),
     ("POST", "/v1/recipients/bulk"): AuditedCall("recipients", AuditAction.IMPORT),
     ("POST", "/v1/preferences/bulk"): AuditedCall("preferences", AuditAction.IMPORT),
     ("GET", "/v1/suppressions/export"): AuditedCall("suppressions", AuditAction.EXPORT),
@@ -101,6 +120,7 @@ BY_HANDLER = frozenset(
         ("GET", "/v1/messages/{message_id}"),
         ("GET", "/v1/messages/{message_id}/explanation"),
         ("POST", "/v1/recipients/search"),
+        ("DELETE", "/v1/recipients/{recipient_id}"),
         ("GET", "/console/messages/{message_id}"),
         ("GET", "/console/search"),
         ("POST", "/console/drafts/{no}/submit"),
@@ -118,6 +138,7 @@ BY_HANDLER = frozenset(
         ("POST", "/console/login"),
         ("POST", "/console/logout"),
         ("POST", "/console/password"),
+        ("POST", "/console/second-factor"),
     }
 )
 
@@ -157,18 +178,35 @@ def _note_of(call: AuditedCall, parameters: Mapping[str, str]) -> AuditNote | No
 
 
 def note(request: Request, act: AuditNote) -> None:
-    """Record what a call does."""
+    """Record what a call does, before it does it."""
     principal: Principal = request.state.principal
-    audit.note(request.app.state.services, principal, origin_of(request), act)
-    request.state.noted = act
+    number = audit.note(request.app.state.services, principal, origin_of(request), act)
+    request.state.noted = (number, act)
 
 
 def refused(request: Request) -> None:
     """Record that a call was refused after it was recorded."""
-    act: AuditNote | None = getattr(request.state, "noted", None)
-    if act is not None:
-        note(request, replace(act, outcome=AuditOutcome.REFUSED))
+    _conclude(request, AuditOutcome.REFUSED)
+
+
+def done(request: Request) -> None:
+    """Record that the act of a call was done. A look has no second row."""
+    noted: tuple[int, AuditNote] | None = getattr(request.state, "noted", None)
+    if noted is not None and noted[1].action not in LOOKS:
+        _conclude(request, AuditOutcome.DONE)
+
+
+def failed(request: Request, error: Exception) -> None:
+    """Record that a call was refused, where the error says so. After any other the row stays without an outcome."""
+    if isinstance(error, REFUSALS):
+        refused(request)
+
+
+def _conclude(request: Request, outcome: AuditOutcome) -> None:
+    noted: tuple[int, AuditNote] | None = getattr(request.state, "noted", None)
+    if noted is not None:
         request.state.noted = None
+        audit.conclude(request.app.state.services, request.state.principal, origin_of(request), noted, outcome)
 
 
 def look(request: Request, message: Message) -> None:

@@ -57,6 +57,7 @@ class Desk:
     clock: Clock
     client: TestClient
     key: str = field(repr=False)
+    second_key: str = field(default="", repr=False)
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
@@ -72,13 +73,13 @@ class Desk:
 
 @contextmanager
 def open_desk(database: str, folder: Path, wait_seconds_max: float = 10.0) -> Iterator[Desk]:
-    keys, plain = keys_for(folder, app=ALL_RIGHTS)
+    keys, plain = keys_for(folder, app=ALL_RIGHTS, second=ALL_RIGHTS)
     broker, clock = Broker(), Clock()
     with (
         make_services(database, clock, wait_seconds_max=wait_seconds_max) as services,
         TestClient(create(services, broker, keys)) as client,
     ):
-        yield Desk(services, broker, clock, client, plain["app"])
+        yield Desk(services, broker, clock, client, plain["app"], plain["second"])
 
 
 @pytest.fixture
@@ -396,7 +397,11 @@ def test_a_recipient_is_put_changed_and_erased_for_good(desk: Desk) -> None:
     outcomes.append(desk.call("PUT", "/v1/recipients/anna", person("anna", language="fr")))
     assert [(each.status_code, each.json()["outcome"]) for each in outcomes] == [(201, "new"), (200, "unchanged"), (200, "changed")]
     assert "id" in faults(desk.call("PUT", "/v1/recipients/bert", form))
-    assert [desk.call("DELETE", "/v1/recipients/anna").status_code for _ in range(2)] == [204, 204]
+    waiting = [desk.call("DELETE", "/v1/recipients/anna?reason=letter") for _ in range(2)]
+    assert [(each.status_code, each.json()) for each in waiting] == [(202, {"id": "anna", "erased": False, "waiting": True})] * 2
+    assert desk.call("PUT", "/v1/recipients/anna", form).status_code == 200
+    second = {"Authorization": f"Bearer {desk.second_key}"}
+    assert [desk.client.delete("/v1/recipients/anna", headers=second).status_code for _ in range(2)] == [204, 204]
     assert desk.call("PUT", "/v1/recipients/anna", form).status_code == 409
     assert desk.call("DELETE", "/v1/recipients/nobody").status_code == 404
 

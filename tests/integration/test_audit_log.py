@@ -81,19 +81,20 @@ def test_the_api_records_who_looked_and_what_was_refused(services: Services, cli
     assert client.post("/v1/recipients/search", json={"address": ANNA}).json() == {"ids": ["anna"]}
     assert client.get("/v1/recipients/anna/export").status_code == 200
     assert client.post("/v1/campaigns/none/pause").status_code == 404
-    assert client.delete("/v1/recipients/anna").status_code == 204
+    assert client.delete("/v1/recipients/anna").status_code == 202
     assert noted(services) == [
         ("api:crm", "look", "recipient anna", "begun"),
         ("api:crm", "search", "recipients ", "begun"),
         ("api:crm", "export", "recipient anna", "begun"),
         ("api:crm", "pause", "campaign none", "begun"),
         ("api:crm", "pause", "campaign none", "refused"),
-        ("api:crm", "erase", "recipient anna", "begun"),
+        ("api:crm", "request", "erasure anna", "begun"),
+        ("api:crm", "request", "erasure anna", "done"),
     ]
     with lend(services.pool) as connection:
         assert ANNA not in json.dumps([asdict(row) for row in audit.page(services, ALL, None, 100)], default=str)
         shown = recipients.export(connection, "anna")["looks_and_acts"]
-    assert [(each["who"], each["action"]) for each in shown] == [("api:crm", "look"), ("api:crm", "export"), ("api:crm", "erase")]
+    assert [(each["who"], each["action"]) for each in shown] == [("api:crm", "look"), ("api:crm", "export"), ("api:crm", "request")]
 
 
 def test_the_console_records_acts_looks_and_refusals(services: Services, client: TestClient) -> None:
@@ -108,6 +109,7 @@ def test_the_console_records_acts_looks_and_refusals(services: Services, client:
     assert client.get("/console/messages/202611-1-0-0").status_code == 200
     assert noted(services) == [
         ("user:jana", "pause", "campaign spring", "begun"),
+        ("user:jana", "pause", "campaign spring", "done"),
         ("user:jana", "release", "campaign spring", "begun"),
         ("user:jana", "release", "campaign spring", "refused"),
         ("user:jana", "cancel", "campaign spring", "begun"),
@@ -124,6 +126,22 @@ def test_the_console_records_acts_looks_and_refusals(services: Services, client:
     assert client.get("/console/audit?since=soon", headers={"Accept": "text/html"}).status_code == 422
     sign_in(client, services, "mark", [Role.MARKETER])
     assert client.get("/console/audit").status_code == 403
+
+
+def test_an_interrupted_act_has_a_row_without_an_outcome(services: Services, database: str, client: TestClient) -> None:
+    """The ledger is lost after the act began: nobody can say whether it was done, and the row says neither."""
+    add_people(services, person("anna", 1))
+    with psycopg.connect(database) as connection:
+        connection.execute("ALTER TABLE erasure_requests ADD CHECK (reason <> 'lost')")
+    assert client.delete("/v1/recipients/anna?reason=lost").status_code >= 500
+    assert client.delete("/v1/recipients/anna?reason=letter").status_code == 202
+    assert noted(services) == [
+        ("api:crm", "request", "erasure anna", "begun"),
+        ("api:crm", "request", "erasure anna", "begun"),
+        ("api:crm", "request", "erasure anna", "done"),
+    ]
+    last, begun, lost = audit.page(services, ALL, None, 3)
+    assert (last.detail, begun.detail, lost.detail) == ({"row": begun.no}, {}, {})
 
 
 def test_pages_go_back_without_gaps(services: Services, client: TestClient) -> None:
@@ -204,7 +222,8 @@ def test_the_command_line_records_lists_and_checks(services: Services, database:
     run_command(database, tmp_path, "recipients", "erase", "anna")
     listed = json.loads(run_command(database, tmp_path, "audit", "list", "--recipient", "anna", "--json").stdout)
     assert [(row["action"], row["object_type"], row["place"]) for row in listed] == [
-        ("erase", "recipient", "command line"),
+        ("request", "erasure", "command line"),
+        ("request", "erasure", "command line"),
         ("look", "recipient", "command line"),
     ]
     assert run_command(database, tmp_path, "audit", "verify").returncode == 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import getpass
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pyotp
@@ -17,9 +19,11 @@ import pytest
 from dispatcher.cli.command_groups import command_line
 from dispatcher.cli.errors import run
 from dispatcher.cli.identity import session_file
+from dispatcher.ledger.connection import lend
+from dispatcher.policy import shipped
 from dispatcher.runtime import bootstrap
 from dispatcher.web.api_keys import new_key
-from tests.support.services import TEMPLATES
+from tests.support.services import TEMPLATES, add_people, person
 
 CACHES = (bootstrap.settings, bootstrap.joined_engines, bootstrap.migrate_once)
 OWN = "a long word of my own"
@@ -44,7 +48,7 @@ class Shell:
     def __init__(self, call: Callable[..., CommandAnswer]) -> None:
         self._call = call
 
-    def __call__(self, *arguments: str, lines: str = "") -> CommandAnswer:
+    def __call__(self, *arguments: str, lines: str | io.StringIO = "") -> CommandAnswer:
         return self._call(*arguments, lines=lines)
 
     def login(self, name: str, *lines: str) -> int:
@@ -77,8 +81,8 @@ def shell(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     for cache in CACHES:
         cache.cache_clear()
 
-    def call(*arguments: str, lines: str) -> CommandAnswer:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    def call(*arguments: str, lines: str | io.StringIO) -> CommandAnswer:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(lines) if isinstance(lines, str) else lines)
         code = run(command_line(arguments[0]), arguments)
         said = capsys.readouterr()
         return CommandAnswer(code, said.out, said.err)
@@ -86,6 +90,15 @@ def shell(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     yield Shell(call)
     for cache in CACHES:
         cache.cache_clear()
+
+
+@pytest.fixture
+def quick(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """As `shell`, with one template: each command compiles all, which takes seconds."""
+    for name in ("_shared", "loan_offer"):
+        copytree(TEMPLATES / name, tmp_path / "templates" / name)
+    monkeypatch.setenv("DISPATCHER_TEMPLATES", str(tmp_path / "templates"))
+    return shell
 
 
 def test_the_first_person_ends_what_the_shell_may_do_alone(shell: Shell) -> None:
@@ -151,3 +164,78 @@ def test_nobody_names_themselves(shell: Shell, words: tuple[str, ...]) -> None:
     refused = shell(*words)
     assert refused.code == 2
     assert "is gone: a command acts as who is signed in; sign in with `dispatcher login`" in refused.err
+
+
+class App(io.StringIO):
+    """Lines for standard input, and then the code of the secret that was shown meanwhile."""
+
+    def __init__(self, lines: str, capsys: pytest.CaptureFixture[str]) -> None:
+        super().__init__(lines)
+        self._capsys = capsys
+
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+        """The next line, or the code."""
+        secret = re.search(r"secret=(\w+)", self._capsys.readouterr().err)
+        return pyotp.TOTP(secret[1]).now() + "\n" if secret else super().readline(size)
+
+
+def test_the_command_line_sets_up_a_second_factor_where_needed(
+    quick: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(shipped().replace("second_factor = []", 'second_factor = ["admin"]'))
+    monkeypatch.setenv("DISPATCHER_POLICY", str(policy))
+    given = quick("users", "add", "ida", "--name", "Ida", "--role", "admin", "--json").json["password"]
+    assert quick.login("ida", given, "", OWN, "000000") == 2
+    assert "needs a second factor" in quick("users", "list").err
+    answer = quick("login", "ida", lines=App(f"{OWN}\n\n", capsys))
+    assert (answer.code, answer.err.count("-")) >= (0, 8)
+    assert quick("users", "list").code == 0
+
+
+def test_managing_people_needs_a_sign_in_of_lately(quick: Shell) -> None:
+    quick.add("ida", "admin")
+    with lend(bootstrap.services().pool) as connection:
+        connection.execute("UPDATE sessions SET confirmed_at = now() - interval '11 minutes'")
+    refused = quick("users", "add", "otto", "--name", "Otto", "--role", "admin")
+    assert (refused.code, "a sign-in of the last 10 minutes" in refused.err) == (1, True)
+    assert quick("users", "list").code == 0
+    assert quick.login("ida", OWN, "") == 0
+    assert quick("users", "add", "otto", "--name", "Otto", "--role", "admin").code == 0
+
+
+def test_erasure_by_command_needs_two_people(quick: Shell) -> None:
+    quick.add("ida", "admin", "compliance")
+    quick.add("otto", "admin", "compliance")
+    add_people(bootstrap.services(on_faults=ignore), person("c-1"))
+    waiting = {"id": "c-1", "erased": False, "waiting": True}
+    assert [quick("recipients", "erase", "c-1", "--json").json for _ in range(2)] == [waiting] * 2
+    assert [quick("recipients", "erase", "c-1", "--reject").code for _ in range(2)] == [0, 1]
+    assert quick("recipients", "erase", "c-1", "--reason", "letter of 3 May", "--json").json == waiting
+    quick.login("ida", OWN, "")
+    assert quick("recipients", "erase", "c-1", "--json").json == {"id": "c-1", "erased": True, "waiting": False}
+    assert quick("recipients", "erase", "nobody").code == 1
+    rows = quick("audit", "list", "--recipient", "c-1", "--json").json
+    assert [(row["principal_id"], row["action"], row["outcome"]) for row in reversed(rows)][-4:] == [
+        ("user:otto", "request", "begun"),
+        ("user:otto", "request", "done"),
+        ("user:ida", "erase", "begun"),
+        ("user:ida", "erase", "done"),
+    ]
+
+
+def test_a_person_of_one_entity_sees_no_other_by_command(quick: Shell) -> None:
+    quick.add("ida", "admin", "compliance", "operator", "marketer")
+    add_people(bootstrap.services(on_faults=ignore), person("zz-anna"), person("own", 2, entities=["cbc-banque"]))
+    given = quick("users", "add", "cleo", "--name", "Cleo", "--role", "compliance", "--entity", "cbc-banque", "--json").json
+    assert quick.login("cleo", given["password"], "", OWN) == 0
+    assert quick("recipients", "show", "own").code == 0
+    for command in (("recipients", "show"), ("recipients", "export"), ("recipients", "erase"), ("preferences", "show")):
+        known, unknown = (quick(*command, each) for each in ("zz-anna", "qq-anna"))
+        assert (known.code, known.err.replace("zz-", "qq-")) == (1, unknown.err), command
+    for refused in (("suppressions", "list"), ("webhooks", "list"), ("users", "list")):
+        assert "limited to some entities" in quick(*refused).err, refused
+
+
+def ignore(_: object) -> None:
+    """For templates that are left out."""

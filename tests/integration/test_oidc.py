@@ -11,8 +11,10 @@ from httpx2 import Response
 from joserfc.jwk import RSAKey
 from starlette.testclient import TestClient
 
+from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.principal import Role, person
-from dispatcher.identity import users
+from dispatcher.identity import oidc_device, users
+from dispatcher.identity.oidc import SignInFailed
 from dispatcher.runtime.environment import EnvironmentReader
 from dispatcher.runtime.oidc_settings import read_oidc
 from dispatcher.runtime.services import Services
@@ -149,3 +151,56 @@ def test_bad_settings_are_named() -> None:
     read = EnvironmentReader(environ)
     read_oidc(read)
     assert len(read.faults) == 6
+
+
+# -- devices (RFC 8628) ------------------------------------------------------------------------------------------------
+
+
+def device(browser: Browser, *errors: str, **answer: Any) -> tuple[str, list[float]]:
+    """Sign in on a machine without a browser: who it was, and how long the program waited between its questions."""
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        browser.clock.pass_(seconds)
+
+    browser.provider.errors, browser.provider.device = list(errors), answer
+    services = replace(browser.services, sleep=sleep)
+    assert services.oidc is not None
+    grant = oidc_device.begin(services, services.oidc)
+    assert (grant.url, grant.code) == (f"{browser.provider.issuer}/device", "WDJB-MJHT")
+    user, proved_at = oidc_device.wait(services, services.oidc, grant)
+    assert proved_at == browser.clock()
+    return user, waits
+
+
+def test_a_device_asks_no_faster_than_the_provider_says(browser: Browser) -> None:
+    pending = "authorization_pending"
+    assert device(browser, pending, pending) == ("user:jana", [5.0, 5.0, 5.0])
+    assert device(browser, pending, "slow_down", pending, "slow_down", interval=2)[1] == [2.0, 2.0, 7.0, 7.0, 12.0]
+    assert device(browser, interval=None)[1] == [5.0]
+    assert browser.who() == (["approver"], ["kbc-bank"])
+
+
+@pytest.mark.parametrize(
+    ("error", "says"), [("access_denied", "refused"), ("expired_token", "in time"), ("invalid_client", "did not sign you in")]
+)
+def test_a_device_that_is_refused_is_told_why(browser: Browser, error: str, says: str) -> None:
+    with pytest.raises(SignInFailed, match=says):
+        device(browser, "authorization_pending", error)
+
+
+def test_a_device_stops_to_ask_when_its_code_has_expired(browser: Browser) -> None:
+    with pytest.raises(SignInFailed, match="in time"):
+        device(browser, *["authorization_pending"] * 100, expires_in=60)
+    assert len(browser.provider.errors) == 100 - 12
+
+
+def test_a_token_for_another_client_signs_no_device_in(browser: Browser) -> None:
+    for claims in ({"aud": "other"}, {"iss": "https://other.example"}, {"exp": 1}):
+        browser.provider.claims = claims
+        with pytest.raises(SignInFailed):
+            device(browser)
+    browser.provider.claims = {"groups": ["nobody"]}
+    with pytest.raises(NotAllowed):
+        device(browser)

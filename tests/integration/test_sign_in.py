@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pyotp
@@ -192,8 +193,8 @@ def test_each_page_and_act_needs_its_right_for_the_entity(desk: SignInDesk) -> N
         assert desk.status("/console/inbound-messages") == (200 if role is Role.DESK else 403)
         assert desk.status("/console/unresolved") == (403 if role is Role.MARKETER else 200)
     token = sign_in(desk.client, desk.services, "cbc", entities=["cbc-banque"])
-    assert desk.status("/console/campaigns/spring") == 403
-    assert desk.post("/console/campaigns/spring/cancel", token).status_code == 403
+    assert desk.status("/console/campaigns/spring") == 404
+    assert desk.post("/console/campaigns/spring/cancel", token).status_code == 404
     assert "spring" not in desk.client.get("/console").text
 
 
@@ -235,3 +236,92 @@ def test_the_local_person_ends_with_the_first_other_one(database: str) -> None:
         assert users.ensure_local(database, services.secret, services.clock()) is None
         with pytest.raises(SignInNeeded):
             users.shell_principal(services, "root")
+
+
+# -- a second factor that a role needs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strict(database: str) -> Iterator[SignInDesk]:
+    """As `desk`, where administrators need a second factor."""
+    clock = Clock()
+    with make_services(database, clock) as made:
+        services = replace(made, policy=replace(made.policy, second_factor_roles=frozenset({"admin"})))
+        with TestClient(create(services, Broker()), base_url="https://x.example") as client:
+            add_user(services, "jana", password=PASSWORD)
+            add_user(services, "dora", [Role.DESK], password=PASSWORD)
+            yield SignInDesk(services, clock, client)
+
+
+def shown_secret(desk: SignInDesk, text: str) -> tuple[pyotp.TOTP, str]:
+    """The app with the secret of a page, and the page's sealed field."""
+    secret, sealed = re.search(r'<code class="id">(\w+)</code>', text), re.search(r'name="sealed" value="([^"]+)"', text)
+    assert secret
+    assert sealed
+    assert desk.client.get("/console/second-factor").headers["cache-control"] == "no-store"
+    return pyotp.TOTP(secret[1]), sealed[1]
+
+
+def test_who_needs_a_second_factor_sets_it_up_before_anything_else(strict: SignInDesk) -> None:
+    strict.enter("dora")
+    assert strict.status() == 200  # another role
+    strict.enter()
+    paths = ("/console", "/console/people", "/console/sessions", "/console/confirm", "/console/live.js?x")
+    places = [strict.client.get(path, headers=PAGE, follow_redirects=False).headers.get("location") for path in paths[:4]]
+    assert places == ["/console/second-factor"] * 4
+    text = strict.client.get("/console/second-factor", headers=PAGE).text
+    token = re.search(r'name="form_token" value="(\w+)"', text)
+    assert token
+    assert strict.post("/console/people", token[1], q="anna").headers["location"] == "/console/second-factor"
+    app, sealed = shown_secret(strict, text)
+    now = strict.clock.now
+    assert strict.post("/console/second-factor", "", sealed=sealed, code=app.at(now)).status_code == 403
+    assert strict.post("/console/second-factor", token[1], sealed="x", code=app.at(now)).status_code == 403
+    wrong = strict.post("/console/second-factor", token[1], sealed=sealed, code="000000")
+    assert (wrong.status_code, app.secret in wrong.text) == (422, True)
+    done = strict.post("/console/second-factor", token[1], sealed=sealed, code=app.at(now))
+    codes = re.findall(r"<li><code>([a-z0-9-]+)</code>", done.text)
+    assert (done.status_code, len(codes), strict.status()) == (200, 8, 200)
+    assert strict.post("/console/second-factor", token[1], sealed=sealed, code=app.at(now)).status_code == 403  # nobody replaces it
+    assert [strict.enter(code=each).status_code for each in ("", app.at(now), codes[0], codes[0])] == [403, 403, 303, 403]
+    users.remove_totp(strict.services, "jana")  # an administrator resets it
+    strict.enter()
+    assert strict.client.get("/console", follow_redirects=False).headers["location"] == "/console/second-factor"
+
+
+def test_a_set_up_belongs_to_its_session(strict: SignInDesk) -> None:
+    strict.enter()
+    _, sealed = shown_secret(strict, strict.client.get("/console/second-factor", headers=PAGE).text)
+    strict.enter()
+    text = strict.client.get("/console/second-factor", headers=PAGE).text
+    app, _ = shown_secret(strict, text)
+    token = re.search(r'name="form_token" value="(\w+)"', text)
+    assert token
+    assert strict.post("/console/second-factor", token[1], sealed=sealed, code=app.at(strict.clock.now)).status_code == 403
+
+
+def test_settling_in_bulk_needs_a_password_given_lately(desk: SignInDesk) -> None:
+    desk.enter()
+    token = desk.token()
+    form = {"was": "failed", "campaign": "spring"}
+    assert desk.post("/console/unresolved", token, **form).headers["location"] == "/console/unresolved"
+    desk.clock.pass_(RECENT_SECONDS + 1)
+    assert desk.post("/console/unresolved", token, **form).headers["location"] == "/console/confirm?to=/console/unresolved"
+
+
+def test_another_site_signs_nobody_in(desk: SignInDesk) -> None:
+    data = {"name": "jana", "password": PASSWORD}
+    places = ("cross-site", "same-site", "same-origin", "none")
+    answers = [
+        desk.client.post("/console/login", data=data, headers={"Sec-Fetch-Site": each}, follow_redirects=False) for each in places
+    ]
+    assert [each.status_code for each in answers] == [403, 403, 303, 303]
+
+
+def test_guesses_of_the_present_password_are_slowed(desk: SignInDesk) -> None:
+    desk.enter()
+    token, new = desk.token("/console/password"), "a long word of my own"
+    texts = [desk.post("/console/password", token, old=f"a wrong guess {each}", new=new, again=new).text for each in range(7)]
+    assert ["Too many" in text for text in texts] == [False] * 5 + [True] * 2
+    desk.clock.pass_(61)
+    assert desk.post("/console/password", token, old=PASSWORD, new=new, again=new).status_code == 303

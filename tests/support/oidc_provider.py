@@ -1,4 +1,5 @@
-"""A small OpenID Connect provider on this machine: discovery, code flow with PKCE, RS256. Whom it signs in, and how, tests say."""
+"""A small OpenID Connect provider on this machine: discovery, code flow with PKCE, device flow (RFC 8628), RS256. Whom it signs in,
+and how, tests say."""
 
 from __future__ import annotations
 
@@ -31,6 +32,9 @@ class OidcProvider:
     algorithm: str = "RS256"
     asked: list[dict[str, str]] = field(default_factory=list)
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
+    device: dict[str, Any] = field(default_factory=dict)  # replaces members of the answer of the device endpoint
+    errors: list[str] = field(default_factory=list)  # what a device is answered before it is signed in, in order
+    device_codes: set[str] = field(default_factory=set)
 
     def sign_in(self, url: str) -> str:
         """What a browser gets when the person signs in at this URL: the URL to go back to."""
@@ -46,20 +50,46 @@ class OidcProvider:
 
     def token(self, form: dict[str, str], authorization: str, now: int) -> dict[str, Any] | None:
         """The answer of the token endpoint; None refuses. A code works once, for the client that has its verifier."""
-        name, _, secret = b64decode(authorization.removeprefix("Basic ")).decode().partition(":")
+        if not self._is_client(authorization):
+            return None
         asked = self.codes.pop(form.get("code", ""), None)
         challenge = urlsafe_b64encode(hashlib.sha256(form.get("code_verifier", "").encode()).digest()).rstrip(b"=").decode()
-        if (name, secret) != (CLIENT_ID, CLIENT_SECRET) or asked is None:
+        if asked is None:
             return None
         if challenge != asked["code_challenge"] or form.get("redirect_uri") != asked["redirect_uri"]:
             return None
+        return self._tokens(now, {"nonce": asked["nonce"]})
+
+    def _is_client(self, authorization: str) -> bool:
+        return b64decode(authorization.removeprefix("Basic ")).decode() == f"{CLIENT_ID}:{CLIENT_SECRET}"
+
+    def device_code(self, form: dict[str, str], authorization: str) -> dict[str, Any] | None:
+        """The answer of the device authorization endpoint (RFC 8628, 3.2)."""
+        if not self._is_client(authorization) or "openid" not in form.get("scope", "").split():
+            return None
+        code = secrets.token_urlsafe(16)
+        self.device_codes.add(code)
+        url = f"{self.issuer}/device"
+        known = {"device_code": code, "user_code": "WDJB-MJHT", "verification_uri": url, "expires_in": 600, "interval": 5}
+        return {**known, "verification_uri_complete": f"{url}?user_code=WDJB-MJHT", **self.device}
+
+    def device_token(self, form: dict[str, str], authorization: str, now: int) -> dict[str, Any] | str:
+        """The answer of the token endpoint for a device, or the error (RFC 8628, 3.5)."""
+        if not self._is_client(authorization) or form.get("device_code") not in self.device_codes:
+            return "invalid_grant"
+        if self.errors:
+            return self.errors.pop(0)
+        self.device_codes.discard(form["device_code"])
+        return self._tokens(now, {})
+
+    def _tokens(self, now: int, more: dict[str, str]) -> dict[str, Any]:
         claims = {
             "iss": self.issuer,
             "aud": CLIENT_ID,
             "sub": "248289761001",
             "exp": now + 300,
             "iat": now,
-            "nonce": asked["nonce"],
+            **more,
             "auth_time": now,
             "preferred_username": "jana",
             "name": "Jana Maes",
@@ -79,6 +109,7 @@ def oidc_provider(clock: Any) -> Iterator[OidcProvider]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             paths = {"authorization_endpoint": "/authorize", "token_endpoint": "/token", "jwks_uri": "/jwks"}
+            paths |= {"device_authorization_endpoint": "/device_authorization"}
             urls = {name: f"{provider.issuer}{path}" for name, path in paths.items()}
             documents: dict[str, dict[str, Any]] = {
                 "/.well-known/openid-configuration": {"issuer": provider.issuer, **urls},
@@ -89,11 +120,18 @@ def oidc_provider(clock: Any) -> Iterator[OidcProvider]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             form = {name: values[0] for name, values in parse_qs(body).items()}
-            self._answer(provider.token(form, self.headers.get("Authorization", ""), int(clock().timestamp())))
+            authorization, now = self.headers.get("Authorization", ""), int(clock().timestamp())
+            if self.path == "/device_authorization":
+                self._answer(provider.device_code(form, authorization))
+            elif form.get("grant_type") == "urn:ietf:params:oauth:grant-type:device_code":
+                self._answer(provider.device_token(form, authorization, now))
+            else:
+                self._answer(provider.token(form, authorization, now))
 
-        def _answer(self, document: dict[str, Any] | None) -> None:
-            content = json.dumps(document if document is not None else {"error": "invalid_grant"}).encode()
-            self.send_response(200 if document is not None else 400)
+        def _answer(self, document: dict[str, Any] | str | None) -> None:
+            is_good = isinstance(document, dict)
+            content = json.dumps(document if is_good else {"error": document or "invalid_grant"}).encode()
+            self.send_response(200 if is_good else 400)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

@@ -10,8 +10,9 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.campaign import CampaignState, Spec
-from dispatcher.domain.principal import is_same_principal
+from dispatcher.domain.principal import Entities, is_same_principal
 from dispatcher.ledger.connection import Connection, fetch_all
+from dispatcher.ledger.entity_scope import entity_parameter, has_entity
 from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import KEY, same_chunk, same_job
 from dispatcher.ledger.spec_codec import spec_from_json, spec_to_json
@@ -160,22 +161,27 @@ _SELECT = """
 """
 
 
+_HAS_ENTITY = has_entity("c.spec->>'entity'")
+
+
 def _campaign(row: dict[str, Any]) -> Campaign:
     return Campaign(**{**row, "state": CampaignState(row["state"]), "spec": spec_from_json(row["spec"])})
 
 
-def find(connection: Connection, campaign_id: str) -> Campaign | None:
-    """The campaign of this id."""
-    rows = fetch_all(connection, _SELECT + "WHERE c.id = %(id)s", {"id": campaign_id})
+def find(connection: Connection, campaign_id: str, entities: Entities = None) -> Campaign | None:
+    """The campaign of this id, where it is one of these entities."""
+    statement = f"{_SELECT} WHERE c.id = %(id)s AND {_HAS_ENTITY}"
+    rows = fetch_all(connection, statement, {"id": campaign_id, **entity_parameter(entities)})
     return _campaign(rows[0]) if rows else None
 
 
 @dataclass(frozen=True, slots=True)
 class CampaignFilter:
-    """What a list of campaigns is limited to: those with all these tags, and of this cost centre (None: any)."""
+    """What a list of campaigns is limited to: those with all these tags, of this cost centre (None: any), and of these entities."""
 
     tags: tuple[str, ...] = ()
     cost_centre: str | None = None
+    entities: Entities = None
 
 
 ALL_CAMPAIGNS = CampaignFilter()
@@ -185,9 +191,11 @@ def newest(connection: Connection, limit: int, wanted: CampaignFilter = ALL_CAMP
     """The newest campaigns, newest first."""
     statement = (
         _SELECT + "WHERE coalesce(c.spec->'tags', '[]') @> %(tags)s"
-        " AND (%(cost_centre)s::text IS NULL OR c.spec->>'cost_centre' = %(cost_centre)s) ORDER BY c.no DESC LIMIT %(limit)s"
+        " AND (%(cost_centre)s::text IS NULL OR c.spec->>'cost_centre' = %(cost_centre)s)"
+        f" AND {_HAS_ENTITY} ORDER BY c.no DESC LIMIT %(limit)s"
     )
-    values = {"tags": Jsonb(list(wanted.tags)), "cost_centre": wanted.cost_centre, "limit": limit}
+    own = {"tags": Jsonb(list(wanted.tags)), "cost_centre": wanted.cost_centre, "limit": limit}
+    values = {**own, **entity_parameter(wanted.entities)}
     return [_campaign(row) for row in fetch_all(connection, statement, values)]
 
 

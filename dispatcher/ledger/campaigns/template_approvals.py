@@ -7,7 +7,9 @@ from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
 
+from dispatcher.domain.principal import Entities
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.entity_scope import entity_parameter, has_entity
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +161,13 @@ class VersionUse:
     created_at: datetime
 
 
-def uses(connection: Connection, template: str, limit: int = 1_000) -> list[VersionUse]:
-    """The campaigns that name a version of this template, newest first."""
+def uses(connection: Connection, template: str, entities: Entities = None, limit: int = 1_000) -> list[VersionUse]:
+    """The campaigns of these entities that name a version of this template, newest first."""
     rows = connection.execute(
-        """
+        f"""
         SELECT template_digests->>%(template)s, id, state, created_at FROM campaigns
-        WHERE template_digests ? %(template)s ORDER BY no DESC LIMIT %(limit)s
+        WHERE template_digests ? %(template)s AND {has_entity("spec->>'entity'")} ORDER BY no DESC LIMIT %(limit)s
         """,
-        {"template": template, "limit": limit},
+        {"template": template, "limit": limit, **entity_parameter(entities)},
     )
     return [VersionUse(*row) for row in rows]

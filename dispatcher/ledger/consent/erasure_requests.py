@@ -50,3 +50,18 @@ def decide(connection: Connection, no: int, by: str, approved: bool, now: dateti
         "UPDATE erasure_requests SET decided_by = %s, decided_at = %s, approved = %s WHERE no = %s AND decided_at IS NULL",
         (by, now, approved, no),
     )
+
+
+ROWS_PER_STEP = 1_000
+
+
+def overdue(connection: Connection, before: datetime) -> int:
+    """The number of requests that were decided before then."""
+    row = connection.execute("SELECT count(*) FROM erasure_requests WHERE decided_at < %s", (before,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def delete(connection: Connection, before: datetime, _: datetime) -> int:
+    """Delete some of them; returns their number. An open request stays."""
+    statement = "DELETE FROM erasure_requests WHERE no IN (SELECT no FROM erasure_requests WHERE decided_at < %s LIMIT %s)"
+    return connection.execute(statement, (before, ROWS_PER_STEP)).rowcount

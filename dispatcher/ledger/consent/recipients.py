@@ -300,7 +300,7 @@ SELECT jsonb_build_object(
                            'at', a.at, 'who', a.principal_id, 'kind', a.kind, 'place', a.place, 'action', a.action,
                            'outcome', a.outcome, 'object', a.object_type, 'id', a.object_id, 'reason', a.reason)
                            ORDER BY a.no), '[]')
-                       FROM audit_log a WHERE a.recipient = %(id)s)
+                       FROM audit_log a WHERE a.recipient = %(id)s AND a.outcome <> 'done')
 )
 """
 

@@ -8,9 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.principal import Entities
 from dispatcher.ledger.connection import Connection, fetch_all
+from dispatcher.ledger.entity_scope import entity_parameter, has_entity
 from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import (
+    ENTITY,
     IS_CANCELLED,
     KEY,
     KEY_ARRAYS,
@@ -36,16 +39,19 @@ def add(connection: Connection, refs: Sequence[MessageId], now: datetime) -> Non
     )
 
 
-def newest(connection: Connection, campaign_id: str | None, limit: int) -> list[tuple[MessageId, str | None, str | None, datetime]]:
-    """Dead messages: (message id, campaign id, reason, since), newest first."""
+def newest(
+    connection: Connection, campaign_id: str | None, limit: int, entities: Entities = None
+) -> list[tuple[MessageId, str | None, str | None, datetime]]:
+    """Dead messages of these entities: (message id, campaign id, reason, since), newest first."""
     rows = fetch_all(
         connection,
         f"""
         SELECT {key_of("m")}, c.id AS campaign_id, m.reason, d.since
         FROM dead_letters d JOIN messages m ON {same_message("m", "d")} {join_origin("m")}
-        WHERE m.state = 'dead' AND (%(id)s::text IS NULL OR c.id = %(id)s) ORDER BY d.since DESC LIMIT %(limit)s
+        WHERE m.state = 'dead' AND (%(id)s::text IS NULL OR c.id = %(id)s) AND {has_entity(ENTITY)}
+        ORDER BY d.since DESC LIMIT %(limit)s
         """,
-        {"id": campaign_id, "limit": limit},
+        {"id": campaign_id, "limit": limit, **entity_parameter(entities)},
     )
     return [(message_id(row), row["campaign_id"], row["reason"], row["since"]) for row in rows]
 
@@ -77,7 +83,7 @@ _LOCK = f"""
 _REPLAY = f"""
     WITH requested AS MATERIALIZED (
         SELECT {key_of("r")},
-               CASE WHEN m.state IS NULL THEN 'not_found'
+               CASE WHEN m.state IS NULL OR NOT {has_entity(ENTITY)} THEN 'not_found'
                     WHEN m.state <> 'dead' THEN 'not_dead'
                     WHEN {IS_CANCELLED} THEN 'cancelled'
                     WHEN {SPEC}->>'route' = 'first' AND EXISTS (
@@ -100,12 +106,12 @@ _REPLAY = f"""
 """
 
 
-def replay(connection: Connection, refs: Sequence[MessageId], now: datetime) -> ReplayResult:
-    """Give dead messages new attempts, through every check again.
+def replay(connection: Connection, refs: Sequence[MessageId], now: datetime, entities: Entities = None) -> ReplayResult:
+    """Give dead messages of these entities new attempts, through every check again.
 
     The messages are locked first, in a statement of its own: the next then sees a leg that was added while this one waited.
     """
-    parameters = {"now": now, **key_arrays(refs)}
+    parameters = {"now": now, **key_arrays(refs), **entity_parameter(entities)}
     with connection.transaction():
         connection.execute(_LOCK, parameters)
         rows = fetch_all(connection, _REPLAY, parameters)

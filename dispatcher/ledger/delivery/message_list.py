@@ -14,7 +14,9 @@ from typing import Any
 from channels.base import Channel
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.principal import Entities
 from dispatcher.ledger.connection import Connection, fetch_all, fetch_one
+from dispatcher.ledger.entity_scope import entity_parameter, has_entity
 from dispatcher.ledger.message_key import ENTITY, KEY, SPEC, join_origin, key_of, message_id, same_chunk, same_job
 
 SCAN_ROWS_MAX = 20_000  # of messages, and of jobs, for one page
@@ -30,6 +32,7 @@ class MessageFilter:
     channel: Channel | None = None
     since: datetime | None = None
     until: datetime | None = None  # excluded
+    entities: Entities = None  # those that the caller may see
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +79,21 @@ _IS_WANTED = """
     (%(state)s::text IS NULL OR state = %(state)s) AND (%(channel)s::text IS NULL OR channel = %(channel)s)
     AND (%(since)s::timestamptz IS NULL OR updated_at >= %(since)s) AND (%(until)s::timestamptz IS NULL OR updated_at < %(until)s)
 """
+_ENTITY = """coalesce(
+    (SELECT spec FROM campaigns WHERE no = scanned.campaign_no),
+    (SELECT spec FROM triggers t WHERE t.chunk = scanned.chunk AND scanned.campaign_no IS NULL))->>'entity'"""
 
 
 def page(
     connection: Connection, wanted: MessageFilter, after: MessageId | None, limit: int, scan_rows: int = SCAN_ROWS_MAX
 ) -> MessagePage:
     """The messages that match, newest first, after one of the page before."""
-    parameters: dict[str, Any] = {**asdict(wanted), "scan": scan_rows, **(asdict(after) if after else {})}
+    parameters: dict[str, Any] = {
+        **asdict(wanted),
+        **entity_parameter(wanted.entities),
+        "scan": scan_rows,
+        **(asdict(after) if after else {}),
+    }
     if wanted.campaign is not None:
         row = fetch_one(connection, "SELECT no, period AS of_period FROM campaigns WHERE id = %(campaign)s", parameters)
         if row is None:
@@ -127,7 +138,8 @@ def _scanned(
             SELECT * FROM scanned ORDER BY {KEY} LIMIT 1
         )
         SELECT s.*, c.id AS campaign_id, {ENTITY} AS entity, {SPEC}->>'template' AS template, false AS is_end FROM (
-            SELECT * FROM scanned WHERE {_IS_WANTED} ORDER BY period DESC, chunk DESC, row DESC, leg DESC LIMIT %(fetch)s
+            SELECT * FROM scanned WHERE {_IS_WANTED} AND {has_entity(_ENTITY)}
+            ORDER BY period DESC, chunk DESC, row DESC, leg DESC LIMIT %(fetch)s
         ) s {join_origin("s")}
         UNION ALL
         SELECT last.*, NULL, NULL, NULL, true FROM last WHERE (SELECT count(*) FROM scanned) = %(scan)s

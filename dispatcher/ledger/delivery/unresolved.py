@@ -10,8 +10,11 @@ from channels.base import Channel
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.principal import Entities
 from dispatcher.ledger.connection import Connection, fetch_all, fetch_one
+from dispatcher.ledger.entity_scope import entity_parameter, has_entity
 from dispatcher.ledger.message_key import (
+    ENTITY,
     FALLBACK_SPEC,
     KEY,
     KEY_ARRAYS,
@@ -126,14 +129,14 @@ def next_to_look_up(connection: Connection, now: datetime) -> UnresolvedSend | N
     )
 
 
-def find(connection: Connection, ref: MessageId) -> tuple[Channel, Spec | None] | None:
-    """The channel of an unresolved message, and its spec where another channel may follow; None where it is not unresolved."""
+def find(connection: Connection, ref: MessageId, entities: Entities = None) -> tuple[Channel, Spec | None] | None:
+    """The channel of an unresolved message of these entities, and its spec where another channel may follow; None for any other."""
     row = connection.execute(
         f"""
         SELECT m.channel, {FALLBACK_SPEC} FROM messages m {join_origin("m")}
-        WHERE {is_message("m")} AND m.state = 'unresolved'
+        WHERE {is_message("m")} AND m.state = 'unresolved' AND {has_entity(ENTITY)}
         """,
-        key_values(ref),
+        {**key_values(ref), **entity_parameter(entities)},
     ).fetchone()
     if row is None:
         return None
@@ -154,18 +157,19 @@ UNKNOWN_PROVIDER = "unknown"  # in a filter: of a worker that was lost before it
 @dataclass(frozen=True, slots=True)
 class UnresolvedFilter:
     """Which unresolved messages are meant: all that match every given part. `since` and `until` bound the time of the claim, which
-    is when the message may have been sent; `until` itself is not included."""
+    is when the message may have been sent; `until` itself is not included. `entities` are those that the caller may see."""
 
     campaign_id: str | None = None
     channel: Channel | None = None
     provider: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    entities: Entities = None
 
     @property
     def is_empty(self) -> bool:
-        """Whether it excludes nothing."""
-        return self == UnresolvedFilter()
+        """Whether it excludes nothing of what the caller may see."""
+        return self == UnresolvedFilter(entities=self.entities)
 
     @property
     def parameters(self) -> dict[str, object]:
@@ -177,6 +181,7 @@ class UnresolvedFilter:
             "provider": provider,
             "since": self.since,
             "until": self.until,
+            **entity_parameter(self.entities),
         }
 
 
@@ -188,6 +193,7 @@ _MATCHES = f"""
       AND (%(provider)s::text IS NULL OR coalesce(m.provider, '') = %(provider)s)
       AND (%(since)s::timestamptz IS NULL OR m.claimed_at >= %(since)s)
       AND (%(until)s::timestamptz IS NULL OR m.claimed_at < %(until)s)
+      AND {has_entity(ENTITY)}
 """
 
 

@@ -13,8 +13,9 @@ from pydantic_core import to_json
 
 from dispatcher.domain.audit import AuditNote
 from dispatcher.domain.derived_keys import KeyRing, derive
-from dispatcher.domain.principal import Principal
+from dispatcher.domain.principal import Entities, Principal
 from dispatcher.ledger.connection import Connection, fetch_all
+from dispatcher.ledger.entity_scope import entity_parameter, has_entity, has_recipient
 
 START = bytes(32)  # the previous hash of the first row
 ROWS_PER_STEP = 5_000
@@ -52,6 +53,7 @@ class AuditFilter:
     recipient: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    entities: Entities = None
 
 
 _COLUMNS = ", ".join(AuditRow.__slots__)
@@ -106,18 +108,28 @@ def _seal(key: bytes, no: int, head: bytes) -> bytes:
     return hmac.digest(derive(key, "audit end"), to_json([no, head.hex()]), "sha256")
 
 
-_WHERE = """
+# A row that names no entity belongs to that of its customer or campaign; one without either is for all entities only.
+_IS_VISIBLE = f"""
+    CASE WHEN entity IS NOT NULL THEN {has_entity("entity")}
+         WHEN recipient IS NOT NULL THEN {has_recipient("ARRAY[recipient]")}
+         WHEN object_type = 'campaign' THEN EXISTS (
+             SELECT FROM campaigns c WHERE c.id = object_id AND {has_entity("c.spec->>'entity'")}) OR %(entities)s::text[] IS NULL
+         ELSE %(entities)s::text[] IS NULL END
+"""
+_WHERE = f"""
     WHERE (%(principal)s::text IS NULL OR principal_id = %(principal)s) AND (%(action)s::text IS NULL OR action = %(action)s)
       AND (%(object_type)s::text IS NULL OR object_type = %(object_type)s)
       AND (%(object_id)s::text IS NULL OR object_id = %(object_id)s)
       AND (%(recipient)s::text IS NULL OR recipient = %(recipient)s)
       AND (%(since)s::timestamptz IS NULL OR at >= %(since)s) AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
+      AND {_IS_VISIBLE}
 """
 
 
 def newest(connection: Connection, wanted: AuditFilter, before: int | None, limit: int) -> list[AuditRow]:
     """The rows that match, newest first, only those before a number where one is given."""
     parameters = {name: getattr(wanted, name) for name in AuditFilter.__slots__} | {"before": before, "limit": limit}
+    parameters |= entity_parameter(wanted.entities)
     statement = f"SELECT {_COLUMNS} FROM audit_log {_WHERE} AND (%(before)s::bigint IS NULL OR no < %(before)s) ORDER BY no DESC"
     return [AuditRow(**row) for row in fetch_all(connection, f"{statement} LIMIT %(limit)s", parameters)]
 

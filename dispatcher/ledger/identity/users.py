@@ -45,9 +45,10 @@ def find_subject(connection: Connection, subject: str) -> UserRow | None:
     return UserRow(**rows[0]) if rows else None
 
 
-def find(connection: Connection, user_id: str) -> UserRow | None:
-    """The person with this id."""
-    rows = fetch_all(connection, f"SELECT {_COLUMNS} FROM users WHERE id = %(id)s", {"id": user_id})
+def find(connection: Connection, user_id: str, lock: bool = False) -> UserRow | None:
+    """The person with this id; locked until the transaction ends, where wanted."""
+    statement = f"SELECT {_COLUMNS} FROM users WHERE id = %(id)s{' FOR UPDATE' if lock else ''}"
+    rows = fetch_all(connection, statement, {"id": user_id})
     return UserRow(**rows[0]) if rows else None
 
 

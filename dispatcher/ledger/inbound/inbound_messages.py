@@ -9,7 +9,9 @@ from typing import Any
 
 from channels.base import Channel, InboundText
 from dispatcher.domain.opt_out_keywords import ReplyMeaning, ReplyReading
+from dispatcher.domain.principal import Entities
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.entity_scope import entity_parameter, has_recipient
 from dispatcher.ledger.inbound.whatsapp_window import WINDOW
 
 DELETED_UNREAD = "nobody"  # `closed_by` of a message whose text was deleted unread
@@ -92,24 +94,29 @@ _SELECT = """
     FROM inbound_texts t WHERE {} AND {}
 """
 _OPEN = "meaning = 'unclear' AND closed_at IS NULL"
+_HAS_RECIPIENT = has_recipient("t.recipients")
 
 
-def waiting(connection: Connection, limit: int) -> list[InboundMessage]:
-    """The messages that wait for an operator, oldest first."""
-    rows = connection.execute(_SELECT.format(_OPEN, "true") + " ORDER BY received_at, id LIMIT %s", (limit,))
+def waiting(connection: Connection, limit: int, entities: Entities = None) -> list[InboundMessage]:
+    """The messages from customers of these entities that wait for an operator, oldest first."""
+    statement = _SELECT.format(_OPEN, _HAS_RECIPIENT) + " ORDER BY received_at, id LIMIT %(limit)s"
+    rows = connection.execute(statement, {"limit": limit, **entity_parameter(entities)})
     return [_message(row) for row in rows]
 
 
-def close(connection: Connection, text_id: str, by: str, now: datetime) -> InboundMessage | None:
-    """Close a waiting message, in the caller's transaction; None where it does not wait."""
-    message = find(connection, text_id)
+def close(connection: Connection, text_id: str, by: str, now: datetime, entities: Entities = None) -> InboundMessage | None:
+    """Close a waiting message, in the caller's transaction; None where `find` has none."""
+    message = find(connection, text_id, entities)
+    if message is None:
+        return None
     connection.execute("UPDATE inbound_texts SET closed_at = %s, closed_by = %s WHERE id = %s AND " + _OPEN, (now, by, text_id))
     return message
 
 
-def find(connection: Connection, text_id: str) -> InboundMessage | None:
-    """A waiting message, locked in the caller's transaction; None where it does not wait."""
-    row = connection.execute(_SELECT.format(_OPEN, "id = %s") + " FOR UPDATE", (text_id,)).fetchone()
+def find(connection: Connection, text_id: str, entities: Entities = None) -> InboundMessage | None:
+    """A waiting message from customers of these entities, locked in the caller's transaction; None where it does not wait."""
+    statement = _SELECT.format(_OPEN, f"id = %(id)s AND {_HAS_RECIPIENT}") + " FOR UPDATE OF t"
+    row = connection.execute(statement, {"id": text_id, **entity_parameter(entities)}).fetchone()
     return _message(row) if row else None
 
 

@@ -139,7 +139,7 @@ def _finish(writer: UploadWriter) -> JSONResponse:
 @router.get("", response_model=UploadList)
 def list_uploads(caller: CampaignsKey, services: ServicesDependency) -> dict[str, Any]:
     """The uploaded audiences of this key and of the command line, by id."""
-    return {"audiences": [upload_view(upload) for upload in audience_uploads.every(services) if upload.is_open_to(caller.name)]}
+    return {"audiences": [upload_view(upload) for upload in audience_uploads.every(services) if _is_open(upload, caller)]}
 
 
 @router.get("/{upload_id}", response_model=UploadBody, responses=problem_responses(404))
@@ -154,9 +154,14 @@ def show_upload(caller: CampaignsKey, upload_id: UploadId, services: ServicesDep
 def _find(services: Services, upload_id: str, caller: ApiKey) -> Upload | None:
     """The upload of this id. Raises `HTTPException` where it is another key's."""
     upload = audience_uploads.find(services, upload_id)
-    if upload is not None and not upload.is_open_to(caller.name):
+    if upload is not None and not _is_open(upload, caller):
         raise HTTPException(HTTPStatus.FORBIDDEN, "it belongs to another key")
     return upload
+
+
+def _is_open(upload: Upload, caller: ApiKey) -> bool:
+    """Whether it is the key's own, or of the command line; a key that is limited to entities has only its own."""
+    return upload.is_open_to(caller.name) and (caller.entities is None or bool(upload.submitted_by))
 
 
 @router.delete("/{upload_id}", status_code=204, response_description="The upload is deleted", responses=problem_responses(404, 409))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -12,7 +12,7 @@ from dispatcher.domain.audit import AuditAction
 from dispatcher.domain.principal import Right
 from dispatcher.identity import audit
 from dispatcher.identity.audit import AuditFilter
-from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.authorization import CallerEntities, needs
 from dispatcher.web.api.schemas.audit import AuditList
 from dispatcher.web.dependencies import ServicesDependency
 
@@ -39,10 +39,11 @@ class AuditFilterParameters:
 @router.get("", response_model=AuditList)
 def list_audit(
     services: ServicesDependency,
+    entities: CallerEntities,
     parameters: Annotated[AuditFilterParameters, Depends()],
     cursor: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1_000, description="At most so many rows.")] = 100,
 ) -> dict[str, Any]:
     """The audit log, newest first: who did or looked at what, when, from where, on whom. This call is recorded in it, too."""
-    rows = audit.page(services, parameters.filter, cursor, limit)
+    rows = audit.page(services, replace(parameters.filter, entities=entities), cursor, limit)
     return {"rows": [asdict(row) for row in rows], "next": rows[-1].no if len(rows) == limit else None}

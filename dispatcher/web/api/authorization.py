@@ -10,6 +10,7 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from dispatcher.domain.principal import Entities, Principal, require_unlimited
 from dispatcher.web import auditing
 from dispatcher.web.api.query_parameters import known_query_parameters
 from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right
@@ -37,11 +38,25 @@ def needs(right: Right) -> Callable[..., AsyncIterator[ApiKey]]:
         await run_in_threadpool(auditing.begin, request, caller.principal)
         try:
             yield caller
-        except Exception:
-            await run_in_threadpool(auditing.refused, request)
+        except Exception as error:
+            await run_in_threadpool(auditing.failed, request, error)
             raise
+        await run_in_threadpool(auditing.done, request)
 
     return check
+
+
+def _entities(request: Request) -> Entities:
+    principal: Principal = request.state.principal  # set by `needs`, which the router or an earlier parameter asks for
+    return principal.entities
+
+
+CallerEntities = Annotated[Entities, Depends(_entities)]
+
+
+def no_limit(request: Request) -> None:
+    """A dependency for what concerns all entities at once: 403 for a key that is limited to some."""
+    require_unlimited(request.state.principal)
 
 
 def actor(caller: ApiKey) -> str:

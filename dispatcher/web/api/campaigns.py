@@ -13,16 +13,18 @@ from pydantic import AwareDatetime
 
 from dispatcher.campaigns import actions, audience_fetch, dry_run, editing, overview, row_addition, scheduler, submission
 from dispatcher.campaigns.actions import CampaignAction
+from dispatcher.campaigns.drafts import submitted_entity
 from dispatcher.campaigns.overview import CampaignFilter
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.principal import require
 from dispatcher.intake.campaign import CampaignForm, CampaignRequest, RowsForm, check_campaign, parse_request, parse_rows
 from dispatcher.intake.campaign_edit import CampaignEditForm, parse_edit
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
 from dispatcher.web import auditing
-from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.authorization import CallerEntities, needs
 from dispatcher.web.api.etags import etag, expected_version
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api.schemas.audiences import AudienceErrorBody
@@ -97,6 +99,7 @@ def submit_campaign(
     """
     sources = audience_fetch.sources(services, caller.name, caller.name)
     request = parse_request(form, sources, services.policy.files, uploads_only=True)
+    _require_entity(services, caller, request)
     if parameters.dry_run:
         return JSONResponse(_dry_run(services, request, parameters.as_of).model_dump())
     auditing.note(parameters.call, AuditNote(AuditAction.SUBMIT, "campaign", request.id, entity=request.form.entity))
@@ -124,6 +127,13 @@ def submit_campaign(
     )
 
 
+def _require_entity(services: Services, caller: ApiKey, request: CampaignRequest) -> None:
+    """Check the right for the campaign's entity."""
+    entity = submitted_entity(services, request)
+    if entity is not None:  # or else the check of the form refuses it
+        require(caller.principal, Right.CAMPAIGNS, entity)
+
+
 def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | None) -> DryRunBody:
     """One at a time: a dry run holds a connection to the ledger until its end."""
     if not DRY_RUN_LOCK.acquire(blocking=False):
@@ -140,19 +150,22 @@ def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | Non
 @router.get("", response_model=CampaignList, responses=problem_responses(422))
 def list_campaigns(
     services: ServicesDependency,
+    entities: CallerEntities,
     tag: Annotated[list[str], Query(description="Only campaigns with this tag; may be repeated: with all of them.")] = [],  # noqa: B006
     cost_centre: Annotated[str | None, Query(description="Only campaigns of this cost centre.")] = None,
     limit: Annotated[int, Query(ge=1, le=500, description="At most so many campaigns.")] = 50,
 ) -> dict[str, Any]:
     """The newest campaigns, newest first."""
-    wanted = CampaignFilter(tuple(tag), cost_centre)
+    wanted = CampaignFilter(tuple(tag), cost_centre, entities)
     return {"campaigns": [campaign_line(campaign) for campaign in overview.newest(services, limit, wanted)]}
 
 
 @router.get("/{campaign_id}", response_model=CampaignBody, responses=problem_responses(404))
-def show_campaign(campaign_id: CampaignId, services: ServicesDependency, response: Response) -> dict[str, Any]:
+def show_campaign(
+    campaign_id: CampaignId, services: ServicesDependency, response: Response, entities: CallerEntities
+) -> dict[str, Any]:
     """A campaign with its balance. The ETag is its version."""
-    found = overview.status(services, campaign_id)
+    found = overview.status(services, campaign_id, entities)
     if found is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     response.headers["ETag"] = etag(found.campaign.version)
@@ -178,12 +191,13 @@ def edit_campaign(
     What is left out does not change; null removes an option. With `If-Match`, only if nobody edited it since: else 412. A change of
     time, rate or expiry voids a release, and whoever made it cannot release the campaign.
     """
+    _require_visible(services, caller, campaign_id)
     result = editing.edit(services, campaign_id, parse_edit(form), caller.name, expected_version(if_match))
     if result is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     if result.refusal is not None:
         raise HTTPException(HTTPStatus.CONFLICT, result.refusal)
-    return show_campaign(campaign_id, services, response)
+    return show_campaign(campaign_id, services, response, caller.entities)
 
 
 @router.post("/{campaign_id}/rows", responses=problem_responses(404, 409, 422), openapi_extra=body(RowsForm, "Rows"))
@@ -194,6 +208,7 @@ def add_campaign_rows(
 
     Only the key that submitted the campaign can add rows. A recipient whom the campaign has already gets no second message.
     """
+    _require_visible(services, caller, campaign_id)
     result = row_addition.add_rows(services, campaign_id, RowSource(parse_rows(form), "rows"), caller.name)
     campaign = overview.find(services, campaign_id)
     if result is None or campaign is None:
@@ -214,6 +229,7 @@ def act_on_campaign(
 
     A campaign with a large audience is released by another key than the one that submitted it.
     """
+    _require_visible(services, caller, campaign_id)
     result = actions.apply(services, campaign_id, action, caller.name)
     if result is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
@@ -221,3 +237,9 @@ def act_on_campaign(
         raise HTTPException(HTTPStatus.CONFLICT, result.refusal)
     publish_or_defer(broker.publish, scheduler.due_chunks(services))
     return {"id": result.campaign.id, "state": result.campaign.state}
+
+
+def _require_visible(services: Services, caller: ApiKey, campaign_id: str) -> None:
+    """404 for a campaign of another entity than the key's, as for an unknown one."""
+    if caller.entities is not None and overview.find(services, campaign_id, caller.entities) is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -18,11 +19,12 @@ from dispatcher.delivery.messages import Message, MessageFilter
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.principal import Entities
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.trigger import TriggerForm
 from dispatcher.runtime.services import Services
 from dispatcher.web import auditing
-from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.authorization import CallerEntities, needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api.schemas.messages import ExplanationBody, MessageAccepted, MessageBody, MessageList
 from dispatcher.web.api_keys import Right
@@ -51,6 +53,7 @@ def send_message(
     services: ServicesDependency,
     broker: PublisherDependency,
     response: Response,
+    entities: CallerEntities,
     idempotency_key: IdempotencyKey = None,
 ) -> MessageAccepted:
     """Accept one message, to be sent at once or at its `send_at`; its key is in the body or in `Idempotency-Key`.
@@ -62,7 +65,7 @@ def send_message(
         if form.setdefault("key", key) != key:
             raise BadInput(InputError("job", 0, "key", "is not the one in the header Idempotency-Key"))
     try:
-        place = submission.accept_trigger(services, form)
+        place = submission.accept_trigger(services, form, entities)
     except KeyConflict as error:
         raise HTTPException(HTTPStatus.CONFLICT, "this key was used before, with other content") from error
     if place.fresh and submission.is_due(services, place):
@@ -90,6 +93,7 @@ class MessageFilterParameters:
 @router.get("", response_model=MessageList)
 def list_messages(
     services: ServicesDependency,
+    entities: CallerEntities,
     parameters: Annotated[MessageFilterParameters, Depends()],
     cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1_000, description="At most so many messages.")] = 100,
@@ -98,13 +102,15 @@ def list_messages(
 
     The order does not change while you read: no message is listed twice or left out because others are added or change.
     """
-    return message_page(messages.list_page(services, parameters.filter, cursor, limit))
+    return message_page(messages.list_page(services, replace(parameters.filter, entities=entities), cursor, limit))
 
 
 @router.get("/{message_id}", response_model=MessageBody, responses=problem_responses(404))
-def show_message(request: Request, message_id: MessageIdText, services: ServicesDependency) -> dict[str, Any]:
+def show_message(
+    request: Request, message_id: MessageIdText, services: ServicesDependency, entities: CallerEntities
+) -> dict[str, Any]:
     """A message, the decision behind it, and the provider's delivery reports."""
-    message = _message(services, message_id)
+    message = _message(services, message_id, entities)
     auditing.look(request, message)
     return message_view(message)
 
@@ -121,19 +127,21 @@ class TriggerKeyForm(StrictModel):
     responses=problem_responses(404, 409),
     openapi_extra=body(TriggerKeyForm, "TriggerKey"),
 )
-def cancel_message_by_key(request: Request, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
+def cancel_message_by_key(
+    request: Request, form: JsonObject, services: ServicesDependency, entities: CallerEntities
+) -> dict[str, Any]:
     """Cancel a trigger by its key, as `POST /v1/messages/{message_id}/cancel` does by its message."""
     key = validate(TriggerKeyForm, form, "job").key
     auditing.note(request, AuditNote(AuditAction.CANCEL, "trigger", key))
-    return _cancelled(trigger_cancellation.cancel_by_key(services, key))
+    return _cancelled(trigger_cancellation.cancel_by_key(services, key, entities))
 
 
 @router.post("/{message_id}/cancel", response_model=MessageBody, responses=problem_responses(404, 409))
-def cancel_message(message_id: MessageIdText, services: ServicesDependency) -> dict[str, Any]:
+def cancel_message(message_id: MessageIdText, services: ServicesDependency, entities: CallerEntities) -> dict[str, Any]:
     """Cancel a trigger that is not sent yet: one with `send_at`, a held or a waiting one. One that is cancelled already gets
     the same answer; one that is being sent, or was sent, 409.
     """
-    return _cancelled(trigger_cancellation.cancel(services, MessageId.parse(message_id)))
+    return _cancelled(trigger_cancellation.cancel(services, MessageId.parse(message_id), entities))
 
 
 def _cancelled(result: CancelResult | None) -> dict[str, Any]:
@@ -146,16 +154,20 @@ def _cancelled(result: CancelResult | None) -> dict[str, Any]:
 
 @router.get("/{message_id}/explanation", response_model=ExplanationBody, responses=problem_responses(404, 422))
 def explain_message(
-    request: Request, message_id: MessageIdText, services: ServicesDependency, language: SentenceLanguage = "en"
+    request: Request,
+    message_id: MessageIdText,
+    services: ServicesDependency,
+    entities: CallerEntities,
+    language: SentenceLanguage = "en",
 ) -> dict[str, Any]:
     """Why a message was sent or not, in sentences for the customer, by the decision as it was taken."""
-    message = _message(services, message_id)
+    message = _message(services, message_id, entities)
     auditing.look(request, message)
     return explanation_view(message, explain_to_customer(services, message, language))
 
 
-def _message(services: Services, message_id: str) -> Message:
-    message = messages.find(services, MessageId.parse(message_id))
+def _message(services: Services, message_id: str, entities: Entities) -> Message:
+    message = messages.find(services, MessageId.parse(message_id), entities)
     if message is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     return message

@@ -20,7 +20,7 @@ from dispatcher.intake.errors import BadInput, validate
 from dispatcher.runtime.services import Services
 from dispatcher.web import ndjson
 from dispatcher.web.api import line_uploads
-from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.authorization import needs, no_limit
 from dispatcher.web.api.line_uploads import UploadDependency
 from dispatcher.web.api.preferences import PreferencesForm, preference_change
 from dispatcher.web.api.recipients import stream_line
@@ -47,6 +47,7 @@ class PreferencesLine(PreferencesForm):
     response_class=Response,
     responses=line_uploads.responses(PreferencesLineResult, "PreferencesLineResult"),
     openapi_extra=line_uploads.request_body(PreferencesLine, "PreferencesLine"),
+    dependencies=[Depends(no_limit)],
 )
 async def record_preferences(
     caller: PreferencesKey, request: Request, services: ServicesDependency, broker: PublisherDependency, upload: UploadDependency

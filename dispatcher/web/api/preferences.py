@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import Field, StrictBool, StringConstraints
 
 from dispatcher.consent import preferences
 from dispatcher.consent.preferences import PreferenceChange
+from dispatcher.delivery import people
 from dispatcher.domain.message import Mode, OfferType
 from dispatcher.domain.preferences import changes
 from dispatcher.domain.recipient import ChannelGroup
@@ -26,10 +27,16 @@ from dispatcher.web.serializers.preferences import preferences_view
 
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag of the choices that the person saw.")]
 
+
+def _visible(request: Request, recipient_id: RecipientId, services: ServicesDependency) -> None:
+    """404 for a customer of other entities than the key's."""
+    people.require_visible(services, request.state.principal, recipient_id)
+
+
 router = APIRouter(
     prefix="/recipients/{recipient_id}/preferences",
     tags=["recipients"],
-    dependencies=[Depends(needs(Right.PREFERENCES))],
+    dependencies=[Depends(needs(Right.PREFERENCES)), Depends(_visible)],
 )
 
 

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 from dispatcher.campaigns import schedules
 from dispatcher.campaigns.schedules import ScheduleAction
 from dispatcher.domain.audit import AuditAction, AuditNote
-from dispatcher.domain.principal import is_same_principal
+from dispatcher.domain.principal import is_same_principal, require
 from dispatcher.intake.schedule import ScheduleForm
 from dispatcher.web import auditing
-from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.authorization import CallerEntities, needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api.schemas.schedules import ScheduleBody, ScheduleList
 from dispatcher.web.api_keys import ApiKey, Right
@@ -29,9 +29,9 @@ router = APIRouter(prefix="/schedules", tags=["schedules"], dependencies=[Depend
 
 
 @router.get("", response_model=ScheduleList)
-def list_schedules(services: ServicesDependency) -> dict[str, Any]:
+def list_schedules(services: ServicesDependency, entities: CallerEntities) -> dict[str, Any]:
     """All recurring campaigns, with the time of the next run."""
-    return {"schedules": [schedule_line(each) for each in schedules.every(services)]}
+    return {"schedules": [schedule_line(each) for each in schedules.every(services, entities)]}
 
 
 @router.post(
@@ -50,6 +50,7 @@ def add_schedule(
     policy wants it, the definition waits for approval by another key than the one that submitted it.
     """
     schedule = schedules.parse(services, form)
+    require(caller.principal, Right.CAMPAIGNS, schedules.entity_of(services, schedule.definition))
     auditing.note(request, AuditNote(AuditAction.ADD, "schedule", schedule.form.id))
     status = schedules.add(services, schedule, caller.name)
     response.headers["Location"] = f"/v1/schedules/{status.schedule.id}"
@@ -57,9 +58,9 @@ def add_schedule(
 
 
 @router.get("/{schedule_id}", response_model=ScheduleBody, responses=problem_responses(404))
-def show_schedule(schedule_id: ScheduleId, services: ServicesDependency) -> dict[str, Any]:
+def show_schedule(schedule_id: ScheduleId, services: ServicesDependency, entities: CallerEntities) -> dict[str, Any]:
     """A recurring campaign with its next runs, its latest ones, and who did what."""
-    return schedule_view(schedules.status(services, schedule_id))
+    return schedule_view(schedules.status(services, schedule_id, entities))
 
 
 @router.post("/{schedule_id}/{action}", response_model=ScheduleBody, responses=problem_responses(404, 409))
@@ -69,7 +70,7 @@ def act_on_schedule(caller: CampaignsKey, schedule_id: ScheduleId, action: Actio
     Only another key than the submitter's approves; only the submitter's pauses, resumes and ends: to others the answer is 403.
     Runs that fall into a pause do not take place. Campaigns that have started go on.
     """
-    submitted_by = schedules.status(services, schedule_id).schedule.submitted_by
+    submitted_by = schedules.status(services, schedule_id, caller.entities).schedule.submitted_by
     if action is not ScheduleAction.APPROVE and not is_same_principal(submitted_by, caller.name):
         raise HTTPException(HTTPStatus.FORBIDDEN, f"it was submitted by {submitted_by}, who alone can do this")
-    return schedule_view(schedules.act(services, schedule_id, action, caller.name))
+    return schedule_view(schedules.act(services, schedule_id, action, caller.name, caller.entities))

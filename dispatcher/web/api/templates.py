@@ -12,9 +12,10 @@ from channels.base import Channel
 from dispatcher.campaigns import template_approval, template_history, tester_sends
 from dispatcher.campaigns.tester_sends import TestRequest
 from dispatcher.domain.message import Mode
+from dispatcher.domain.principal import require
 from dispatcher.domain.recipient import Language
 from dispatcher.intake.errors import StrictModel, validate
-from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.authorization import CallerEntities, needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api.schemas.templates import (
     TemplateBody,
@@ -61,11 +62,11 @@ def list_templates(services: ServicesDependency) -> dict[str, Any]:
 
 
 @router.get("/{name}/history", response_model=TemplateHistory, responses=problem_responses(404))
-def list_template_versions(name: TemplateName, services: ServicesDependency) -> dict[str, Any]:
+def list_template_versions(name: TemplateName, services: ServicesDependency, entities: CallerEntities) -> dict[str, Any]:
     """Every version of a template: who approved or withdrew it, and which campaigns used it."""
     if name not in services.catalog:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    return {"versions": [known_version_view(each) for each in template_history.history_of(services, name)]}
+    return {"versions": [known_version_view(each) for each in template_history.history_of(services, name, entities)]}
 
 
 @router.get("/{name}/diff/{digest}", response_model=TemplateDiff, responses=problem_responses(404, 422))
@@ -118,6 +119,7 @@ def set_template_approval(
     """
     if name not in services.catalog:
         raise HTTPException(HTTPStatus.NOT_FOUND)
+    require(caller.principal, Right.TEMPLATES, services.catalog[name].entity)
     parsed = validate(TemplateVersionForm, form, "approval")
     version = template_approval.set_approval(services, name, action == "approve", caller.name, parsed.digest, parsed.comment)
     return template_view(version)

@@ -102,6 +102,14 @@ def change_password(
     auditing.begin(request, operator.principal)
     auditing.note(request, AuditNote(AuditAction.PASSWORD, "user", operator.principal.id))
     wrong = "" if form.new == form.again else "The two new passwords differ."
+    if not wrong:  # guesses of the present password count as failed sign-ins do
+        passed = sessions.attempt(
+            services,
+            address_of(request),
+            operator.principal.id,
+            lambda: users.has_password(services, operator.principal.id, form.old),
+        )
+        wrong = TOO_MANY if passed is None else "" if passed else WRONG
     if not wrong:
         try:
             users.change_password(services, operator.principal.id, form.old, form.new, _hash_of(operator))
@@ -110,6 +118,7 @@ def change_password(
     if wrong:
         auditing.refused(request)
         return HTMLResponse(_password_page(operator, wrong), HTTPStatus.UNPROCESSABLE_ENTITY)
+    auditing.done(request)
     return RedirectResponse("/console", HTTPStatus.SEE_OTHER)
 
 

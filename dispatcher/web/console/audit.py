@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse
 
 from dispatcher.domain.audit import AuditAction
-from dispatcher.domain.principal import Right
+from dispatcher.domain.principal import Entities, Right
 from dispatcher.identity import audit
 from dispatcher.identity.audit import AuditFilter
 from dispatcher.intake.errors import BadInput, InputError
@@ -37,9 +37,8 @@ class AuditFields:
     since: str = ""
     until: str = ""
 
-    @property
-    def wanted(self) -> AuditFilter:
-        """The filter. Raises BadInput."""
+    def wanted(self, entities: Entities) -> AuditFilter:
+        """The filter, within the entities that the person may see. Raises BadInput."""
         try:
             first, last = (datetime.fromisoformat(each).replace(tzinfo=UTC) if each else None for each in (self.since, self.until))
         except ValueError:
@@ -48,7 +47,7 @@ class AuditFields:
         who, action, object_id, recipient = (
             text.strip() or None for text in (self.who, self.action, self.object_id, self.recipient)
         )
-        return AuditFilter(who, action, None, object_id, recipient, first, after)
+        return AuditFilter(who, action, None, object_id, recipient, first, after, entities)
 
 
 def _fields(
@@ -63,7 +62,7 @@ def audit_page(
     operator: Auditor, services: ServicesDependency, fields: Annotated[AuditFields, Depends(_fields)], cursor: int | None = None
 ) -> str:
     """Who did or looked at what, newest first."""
-    rows = audit.page(services, fields.wanted, cursor, ROWS_SHOWN)
+    rows = audit.page(services, fields.wanted(operator.principal.entities), cursor, ROWS_SHOWN)
     older = urlencode({**{name: text for name, text in asdict(fields).items() if text}, "cursor": rows[-1].no}) if rows else ""
     return page(
         "audit.html",

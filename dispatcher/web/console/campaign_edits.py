@@ -63,10 +63,10 @@ def edit_campaign(
 
 
 def _campaign(operator: ConsoleSession, services: Services, campaign_id: str) -> Campaign:
-    campaign = overview.find(services, campaign_id) if "\0" not in campaign_id else None
+    require(operator.principal, Right.CAMPAIGNS)
+    campaign = overview.find(services, campaign_id, operator.principal.entities) if "\0" not in campaign_id else None
     if campaign is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such campaign")
-    require(operator.principal, Right.CAMPAIGNS, campaign.spec.entity)
     return campaign
 
 

@@ -85,10 +85,9 @@ def copy_campaign(
 ) -> Response:
     """Begin a draft like an earlier campaign."""
     require(operator.principal, Right.CAMPAIGNS)
-    campaign = overview.find(services, campaign_id) if "\0" not in campaign_id else None
+    campaign = overview.find(services, campaign_id, operator.principal.entities) if "\0" not in campaign_id else None
     if campaign is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such campaign")
-    require(operator.principal, Right.CAMPAIGNS, campaign.spec.entity)
     no = drafts.start_copy(services, operator.principal.id, campaign.spec, _free_id(services, campaign.id))
     return _to(f"/console/drafts/{no}")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from dispatcher.domain.principal import Right, require
+from dispatcher.domain.principal import Right, require, require_unlimited
 from dispatcher.events import event_endpoints
 from dispatcher.web.console.login import Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
@@ -19,7 +19,8 @@ router = APIRouter(prefix="/webhooks", default_response_class=HTMLResponse)
 
 @router.get("")
 def endpoints_page(operator: Operator, services: ServicesDependency) -> str:
-    """All endpoints."""
+    """All endpoints: they get the events of all entities."""
+    require_unlimited(operator.principal)
     return page(
         "webhooks.html",
         operator=operator,

@@ -28,7 +28,7 @@ def inbound_messages_page(operator: Operator, services: ServicesDependency) -> s
     return page(
         "inbound_messages.html",
         operator=operator,
-        messages=customer_replies.waiting(services, MESSAGES_SHOWN),
+        messages=customer_replies.waiting(services, MESSAGES_SHOWN, operator.principal.entities),
         kept_for=services.policy.retention.answers,
     )
 
@@ -44,7 +44,8 @@ def close(
 ) -> Response:
     """Take a message off the list, as a STOP or as one that asks for nothing. One that is off the list already does not change."""
     check_form_token(operator, form_token)
-    customer_replies.close_unclear_message(services, broker.publish, message_id, operator.principal.id, was == "stop")
+    principal = operator.principal
+    customer_replies.close_unclear_message(services, broker.publish, message_id, principal.id, was == "stop", principal.entities)
     return RedirectResponse(PATH, HTTPStatus.SEE_OTHER)
 
 
@@ -58,7 +59,7 @@ def answer(
 ) -> Response:
     """Answer a message and take it off the list. If the answer cannot be sent, say why and leave the message on the list."""
     check_form_token(operator, form_token)
-    objection = agent_reply.answer(services, message_id, text, operator.principal.id)
+    objection = agent_reply.answer(services, message_id, text, operator.principal.id, operator.principal.entities)
     if objection is not None:
         raise HTTPException(HTTPStatus.CONFLICT, objection)
     return RedirectResponse(PATH, HTTPStatus.SEE_OTHER)

@@ -43,19 +43,28 @@ SessionDependency = Annotated[ConsoleSession, Depends(_session)]
 
 
 def _operator(found: SessionDependency, request: Request) -> Iterator[ConsoleSession]:
-    """A session that may see the console. Somebody with a password from another person has to change it first.
+    """A session that may see the console. Somebody with a password from another person has to change it first; somebody whose role
+    needs a second factor has to set it up.
 
     The call is recorded in the audit log, and again where it is refused later.
     """
-    if found.signed_in.must_change:
-        raise HTTPException(HTTPStatus.SEE_OTHER, "change your password first", {"Location": PASSWORD_PAGE})
+    password_first(found)
+    if found.signed_in.needs_second_factor:
+        raise HTTPException(HTTPStatus.SEE_OTHER, "set up your second factor first", {"Location": "/console/second-factor"})
     require(found.principal, Right.CONSOLE)
     auditing.begin(request, found.principal)
     try:
         yield found
-    except Exception:
-        auditing.refused(request)
+    except Exception as error:
+        auditing.failed(request, error)
         raise
+    auditing.done(request)
+
+
+def password_first(found: ConsoleSession) -> None:
+    """Redirect somebody with a password from another person to the page on which it is changed."""
+    if found.signed_in.must_change:
+        raise HTTPException(HTTPStatus.SEE_OTHER, "change your password first", {"Location": PASSWORD_PAGE})
 
 
 Operator = Annotated[ConsoleSession, Depends(_operator)]
@@ -110,7 +119,9 @@ def login(
     code: Annotated[str, Form()] = "",
     to: Annotated[str, Form()] = "",
 ) -> Response:
-    """Start a session."""
+    """Start a session. Not from another site, which could else sign somebody in under a name of its own (login CSRF)."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise HTTPException(HTTPStatus.FORBIDDEN, "this form is not from a page of the console")
     given = Credentials(name, password, code)
     try:
         cookies = session.begin(services, given, address_of(request), request.cookies.get(BROWSER_COOKIE, ""))
@@ -157,6 +168,7 @@ def logout(operator: SessionDependency, request: Request, services: ServicesDepe
     auditing.begin(request, operator.principal)
     auditing.note(request, AuditNote(AuditAction.SIGN_OUT, "session"))
     sessions.end(services, operator.signed_in.id)
+    auditing.done(request)
     answer = RedirectResponse("/console/login", HTTPStatus.SEE_OTHER)
     answer.delete_cookie(COOKIE, path="/console")
     return answer

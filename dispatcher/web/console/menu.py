@@ -22,7 +22,10 @@ ENTRIES: Sequence[tuple[str, str, frozenset[Right]]] = (
     ("/console/audit", "Audit log", frozenset({Right.AUDIT})),
 )
 
+OF_ALL_ENTITIES = frozenset({"/console/refused-jobs", "/console/webhooks"})  # nothing for somebody who is limited to some
+
 
 def menu(principal: Principal) -> Sequence[tuple[str, str]]:
     """Path and label of each page that this person may open, in order."""
-    return [(path, label) for path, label, rights in ENTRIES if all(principal.may(right) for right in rights)]
+    may_open = [(path, label) for path, label, rights in ENTRIES if all(principal.may(right) for right in rights)]
+    return [(path, label) for path, label in may_open if principal.entities is None or path not in OF_ALL_ENTITIES]

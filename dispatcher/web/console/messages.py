@@ -32,10 +32,10 @@ def message_page(
     language: Annotated[LanguageChoice, Query()] = "en",
 ) -> str:
     """A message: its state, its decision, the explanation for the customer, the provider's reports."""
-    message = messages.find(services, MessageId.parse(message_id))
+    require(operator.principal, Right.PEOPLE)
+    message = messages.find(services, MessageId.parse(message_id), operator.principal.entities)
     if message is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such message")
-    require(operator.principal, Right.PEOPLE, message.spec.entity)
     auditing.look(request, message)
     return page(
         "message.html",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -14,6 +14,7 @@ from dispatcher.domain.principal import Right, require
 from dispatcher.maintenance import alerting
 from dispatcher.maintenance.heartbeats import BEAT
 from dispatcher.maintenance.standstills import SystemState, examine, is_silent, lanes
+from dispatcher.web.console.entity_limits import visible_standstills
 from dispatcher.web.console.live import LIVE
 from dispatcher.web.console.login import FormToken, Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
@@ -41,13 +42,15 @@ class ComponentRow:
 @router.get("", dependencies=[LIVE])
 def operations_page(operator: Operator, services: ServicesDependency, still: bool = False) -> str:
     """Engines, beat and lanes, with what waits in each; works while the database or the broker does not answer."""
+    entities = operator.principal.entities
     state = examine(services)
+    state = replace(state, findings=visible_standstills(services, entities, state.findings))
     return page(
         "operations.html",
         operator=operator,
         state=state,
         components=list(_components(state)),
-        alerts=alerting.newest(services, ALERTS_SHOWN) if state.counts is not None else [],
+        alerts=visible_standstills(services, entities, alerting.newest(services, ALERTS_SHOWN)) if state.counts is not None else [],
         refresh_seconds=None if still else REFRESH_SECONDS,
     )
 

@@ -12,8 +12,8 @@ from dispatcher.campaigns.overview import Balance, BalanceCache, Campaign, newes
 from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import LedgerUnavailable
-from dispatcher.domain.principal import Right
 from dispatcher.maintenance.standstills import examine
+from dispatcher.web.console.entity_limits import visible_alerts, visible_standstills
 from dispatcher.web.console.live import LIVE
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
@@ -41,11 +41,7 @@ def overview_page(operator: Operator, request: Request, services: ServicesDepend
     """The newest campaigns, and what needs a person."""
     now = services.clock()
     balances: BalanceCache = request.app.state.balances
-    newest = [
-        each
-        for each in newest_with_balance(services, balances, CAMPAIGNS_SHOWN)
-        if operator.principal.may(Right.CONSOLE, each.campaign.spec.entity)
-    ]
+    newest = newest_with_balance(services, balances, CAMPAIGNS_SHOWN, operator.principal.entities)
     condition = examine(services)
     figures = condition.counts
     if figures is None:
@@ -55,7 +51,8 @@ def overview_page(operator: Operator, request: Request, services: ServicesDepend
         operator=operator,
         lines=[CampaignRow(each.campaign, each.balance, messages_per_second(each.campaign, each.balance, now)) for each in newest],
         figures=figures,
-        findings=condition.findings,
+        findings=visible_standstills(services, operator.principal.entities, condition.findings),
+        alerts=visible_alerts(services, operator.principal.entities, figures.alerts),
         waiting=sum(version.status in NOT_APPROVED for version in template_versions(services)),
         refresh_seconds=refresh_seconds(still, [each.campaign for each in newest]),
     )

@@ -27,13 +27,14 @@ from dispatcher.web.console import (
     refused_jobs,
     schedules,
     search,
+    second_factor,
     templates,
     unresolved,
 )
 
 router = APIRouter(include_in_schema=False)
 for group in (
-    *(live, login, oidc, account, overview, search),
+    *(live, login, oidc, account, second_factor, overview, search),
     *(draft_options, draft_audience, draft_checks, draft_submission, calendar, campaign_edits),  # before `campaigns`: new, edit
     *(campaigns, messages, inbound_messages, unresolved, refused_jobs, schedules, templates),
     *(event_endpoints, audit, operations, people, desk),

@@ -179,8 +179,8 @@ def reject_erasure(
 def _person_page(services: Services, viewer: ConsoleSession, customer: Customer, cursor: str | None) -> str:
     principal = viewer.principal
     known = preferences.show_with_history(services, customer.id)
-    listed = messages.list_page(services, MessageFilter(recipient=customer.id), cursor, MESSAGES_SHOWN)
-    lines = [each for each in listed.messages if principal.may(Right.PEOPLE, each.entity)]
+    listed = messages.list_page(services, MessageFilter(recipient=customer.id, entities=principal.entities), cursor, MESSAGES_SHOWN)
+    lines = listed.messages
     pending = erasure_requests.open_of(services, customer.id)
     context: dict[str, Any] = {
         "customer": customer,
@@ -196,6 +196,8 @@ def _person_page(services: Services, viewer: ConsoleSession, customer: Customer,
         "may_erase": principal.may(Right.ERASE),
         "may_request": may_request_erasure(viewer),
         "pending": pending,
-        "is_own_request": pending is not None and is_same_principal(pending.requested_by, principal.id),
+        "is_own_request": services.policy.four_eyes_erasure
+        and pending is not None
+        and is_same_principal(pending.requested_by, principal.id),
     }
     return page("person.html", operator=viewer, **context)

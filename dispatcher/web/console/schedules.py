@@ -16,10 +16,11 @@ router = APIRouter(prefix="/schedules", default_response_class=HTMLResponse)
 @router.get("")
 def schedules_page(operator: Operator, services: ServicesDependency) -> str:
     """All recurring campaigns."""
-    return page("schedules.html", operator=operator, statuses=schedules.every(services))
+    return page("schedules.html", operator=operator, statuses=schedules.every(services, operator.principal.entities))
 
 
 @router.get("/{schedule_id}")
 def schedule_page(operator: Operator, schedule_id: str, services: ServicesDependency) -> str:
     """One recurring campaign, with its next runs, its latest ones, and who did what."""
-    return page("schedule.html", operator=operator, status=schedules.status(services, schedule_id))
+    status = schedules.status(services, schedule_id, operator.principal.entities)
+    return page("schedule.html", operator=operator, status=status)

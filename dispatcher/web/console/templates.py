@@ -118,9 +118,9 @@ def template_page(
         operator=operator,
         version=template_approval.template_version(services, template.name),
         approval_text=approval_text,
-        may_approve=operator.principal.may(Right.TEMPLATES),
+        may_approve=operator.principal.may(Right.TEMPLATES, template.entity),
         may_test=_may_test(operator),
-        versions=template_history.history_of(services, template.name),
+        versions=template_history.history_of(services, template.name, operator.principal.entities),
         findings=template_lint.lint_version(services.policy, template),
         blocks=set(template_lint.blocking(services.policy, template_lint.lint_version(services.policy, template))),
         selected=selected,
@@ -188,6 +188,6 @@ def set_template_approval(
 ) -> Response:
     """Approve the version that the page showed, or withdraw its approval."""
     check_form_token(operator, form.form_token)
-    require(operator.principal, Right.TEMPLATES)
+    require(operator.principal, Right.TEMPLATES, template.entity)
     template_approval.set_approval(services, template.name, action == "approve", operator.principal.id, form.digest, form.comment)
     return RedirectResponse(f"/console/templates/{template.name}", HTTPStatus.SEE_OTHER)

@@ -14,9 +14,9 @@ from channels.base import Channel
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.messages import UnresolvedFilter
 from dispatcher.domain.message_id import MessageId
-from dispatcher.domain.principal import Right, require
+from dispatcher.domain.principal import Entities, Right, require
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.web.console.login import check_form_token, operator_with
+from dispatcher.web.console.login import check_form_token, confirm_first, operator_with
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -37,15 +37,14 @@ class FilterFields:
     since: str = ""
     until: str = ""
 
-    @property
-    def wanted(self) -> UnresolvedFilter:
-        """The filter. Raises BadInput."""
+    def wanted(self, entities: Entities) -> UnresolvedFilter:
+        """The filter, within the entities that the person may see. Raises BadInput."""
         try:
             first, last = (datetime.fromisoformat(each).replace(tzinfo=UTC) if each else None for each in (self.since, self.until))
             channel = Channel(self.channel) if self.channel else None
         except ValueError:
             raise BadInput(InputError("form", 0, "", "should have a known channel, and times such as 2026-11-23T11:00")) from None
-        return UnresolvedFilter(self.campaign or None, channel, self.provider or None, first, last)
+        return UnresolvedFilter(self.campaign or None, channel, self.provider or None, first, last, entities)
 
 
 def _query_fields(campaign: str = "", channel: str = "", provider: str = "", since: str = "", until: str = "") -> FilterFields:
@@ -64,7 +63,7 @@ def unresolved_page(
     operator: Operator, services: ServicesDependency, fields: Annotated[FilterFields, Depends(_query_fields)]
 ) -> str:
     """The unresolved messages that match, oldest first, and how many there are."""
-    wanted = fields.wanted
+    wanted = fields.wanted(operator.principal.entities)
     return page(
         "unresolved.html",
         operator=operator,
@@ -87,8 +86,9 @@ def resolve_all(
     """Resolve all that match by hand. An empty filter resolves nothing."""
     check_form_token(operator, form_token)
     require(operator.principal, Right.OPERATE)
-    wanted = fields.wanted
+    wanted = fields.wanted(operator.principal.entities)
     if not wanted.is_empty:
+        confirm_first(services, operator, "/console/unresolved")
         reconciliation.resolve_all_by_hand(services, wanted, was == "accepted", operator.principal.id)
     return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)
 
@@ -104,5 +104,6 @@ def resolve(
     """Resolve a message by hand. One that a provider event has resolved meanwhile does not change."""
     check_form_token(operator, form_token)
     require(operator.principal, Right.OPERATE)
-    reconciliation.resolve_by_hand(services, MessageId.parse(message_id), was == "accepted", operator.principal.id)
+    principal = operator.principal
+    reconciliation.resolve_by_hand(services, MessageId.parse(message_id), was == "accepted", principal.id, principal.entities)
     return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)

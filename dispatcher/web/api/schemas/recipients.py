@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -11,6 +13,14 @@ class RecipientResult(BaseModel):
     id: str
     outcome: str
     version: int
+
+
+class ErasureWaiting(BaseModel):
+    """An erasure that is requested, and waits for the approval of a second key or person."""
+
+    id: str
+    erased: Literal[False] = False
+    waiting: Literal[True] = True
 
 
 class RecipientIds(BaseModel):
