@@ -1,0 +1,191 @@
+"""The results of a campaign: counts by group, over time, and of conversions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dispatcher.domain.campaign_results import (
+    ACCEPTED,
+    ATTEMPTED,
+    DELIVERED,
+    FAILED,
+    Dimension,
+    GoalCount,
+    Measure,
+    Occurrences,
+    Tally,
+)
+from dispatcher.domain.message import State
+from dispatcher.ledger.campaigns.lifecycle import Campaign
+from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.message_key import same_chunk
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutWindow:
+    """The time in which an opt-out counts for the campaign. It is the same for both groups, else they could not be compared."""
+
+    since: datetime
+    until: datetime
+
+
+_STATES: Mapping[str, Sequence[State]] = {
+    "is_held_out": (State.HELD_OUT,),
+    "is_refused": (State.REFUSED,),
+    "is_attempted": ATTEMPTED,
+    "is_accepted": ACCEPTED,
+    "is_delivered": DELIVERED,
+    "is_read": (State.READ,),
+    "is_failed": FAILED,
+    "is_complained": (State.COMPLAINED,),
+}
+
+_GROUPS: Mapping[Dimension, str] = {
+    Dimension.CHANNEL: "m.channel",
+    Dimension.LANGUAGE: "r.language",
+    Dimension.ENTITY: "array_to_string(r.entities, ' + ')",
+    Dimension.DOMAIN: "lower(split_part(r.email, '@', 2))",
+    Dimension.VARIANT: "m.decision->'job'->>1",
+}
+_OF_RECIPIENTS = frozenset({Dimension.LANGUAGE, Dimension.ENTITY, Dimension.DOMAIN})
+_PER_MESSAGE: Mapping[Dimension | None, str] = {
+    Dimension.CHANNEL: "m.channel IS NOT NULL",
+    Dimension.DOMAIN: "m.channel = 'email'",
+}
+
+# Of a person's opt-outs, those that an import or an erasure wrote are no answer to a campaign. The index is on `recorded_at`.
+_OPT_OUTS = """
+    SELECT recipient_id, min(recorded_at) AS at FROM consent_events
+    WHERE recorded_at >= %(since)s AND recorded_at < %(until)s AND source NOT IN ('import', 'erasure')
+      AND (subject LIKE 'offer:%%' AND new_value = 'none' OR subject LIKE 'channel:%%' AND new_value = 'off'
+           OR subject = 'objection:marketing' AND new_value = 'on')
+    GROUP BY recipient_id
+"""
+_CONVERSIONS = "SELECT DISTINCT recipient_id FROM conversions WHERE campaign_no = %(no)s"
+
+_COUNTS = """
+    count(*), count(*) FILTER (WHERE is_held_out), count(*) FILTER (WHERE is_refused), count(*) FILTER (WHERE is_attempted),
+    count(*) FILTER (WHERE is_accepted), count(*) FILTER (WHERE is_delivered), count(*) FILTER (WHERE is_read),
+    count(*) FILTER (WHERE is_failed), count(*) FILTER (WHERE is_complained),
+    count(o.recipient_id) FILTER (WHERE is_attempted), count(v.recipient_id) FILTER (WHERE is_attempted),
+    count(o.recipient_id) FILTER (WHERE is_held_out), count(v.recipient_id) FILTER (WHERE is_held_out)
+"""
+
+
+def tallies(connection: Connection, campaign: Campaign, window: OptOutWindow, by: Dimension | None = None) -> dict[str, Tally]:
+    """The counts by group; one group "" without a dimension. A recipient with several legs counts once, but by channel and domain.
+
+    Recipients without a decision so far are in no group. Language, companies and domain are those that the ledger has now.
+    """
+    group = _GROUPS[by] if by else "''"
+    statement = f"""
+        SELECT coalesce(f.name, ''), {_COUNTS}
+        FROM ({_facts(campaign, group, by)}) f
+        LEFT JOIN ({_OPT_OUTS}) o ON o.recipient_id = f.recipient_id
+        LEFT JOIN ({_CONVERSIONS}) v ON v.recipient_id = f.recipient_id
+        GROUP BY 1
+    """
+    rows = connection.execute(statement, _parameters(campaign, window))
+    return {name: Tally(*counts) for name, *counts in rows}
+
+
+def _facts(campaign: Campaign, group: str, by: Dimension | None) -> str:
+    """One row for each recipient, or for each message where the dimension is one of messages."""
+    people = "LEFT JOIN recipients r ON r.id = m.recipient_id" if by in _OF_RECIPIENTS else ""
+    only = f"AND {_PER_MESSAGE[by]}" if by in _PER_MESSAGE else ""
+    flags = {name: f"m.state IN ({', '.join(repr(state.value) for state in states)})" for name, states in _STATES.items()}
+    source = f"FROM messages m JOIN chunks k ON {same_chunk('k', 'm')} {people} WHERE {_MINE} {only}"
+    if by in _PER_MESSAGE or _has_one_leg(campaign):
+        columns = ", ".join(f"{flag} AS {name}" for name, flag in flags.items())
+        return f"SELECT m.recipient_id, {group} AS name, {columns} {source}"
+    columns = ", ".join(f"bool_or({flag}) AS {name}" for name, flag in flags.items() if name not in _OF_ALL_LEGS)
+    of_all = ", ".join(f"bool_and({_OF_ALL_LEGS[name]}) AND bool_or({flags[name]}) AS {name}" for name in _OF_ALL_LEGS)
+    return f"SELECT m.recipient_id, min({group}) AS name, {columns}, {of_all} {source} GROUP BY m.chunk, m.row, m.recipient_id"
+
+
+_MINE = "m.period = %(period)s AND k.period = %(period)s AND k.campaign_no = %(no)s"
+
+# A recipient with several legs is refused, or failed, only where no leg did better.
+_OF_ALL_LEGS = {
+    "is_refused": "m.state = 'refused'",
+    "is_failed": "m.state IN ('refused', 'expired', 'cancelled', 'failed', 'bounced', 'dead')",
+}
+
+
+def _has_one_leg(campaign: Campaign) -> bool:
+    return campaign.spec.route == "first" and campaign.spec.fallback_after_seconds is None
+
+
+def _parameters(campaign: Campaign, window: OptOutWindow) -> dict[str, Any]:
+    return {"period": campaign.period, "no": campaign.no, "since": window.since, "until": window.until}
+
+
+# -- over time ---------------------------------------------------------------------------------------------------------
+
+# A message's last change of state has its time in the row. Acceptance has a column of its own. Only the delivery of a message
+# whose state went on since is read from the provider's events.
+_CHANGES = f"""
+    SELECT true, m.state, date_trunc('minute', coalesce(m.accepted_at, m.updated_at), 'UTC'), count(*)
+    FROM messages m JOIN chunks k ON {same_chunk("k", "m")} WHERE {_MINE} AND m.state = ANY(%(accepted)s) GROUP BY 2, 3
+    UNION ALL
+    SELECT false, m.state, date_trunc('minute', m.updated_at, 'UTC'), count(*)
+    FROM messages m JOIN chunks k ON {same_chunk("k", "m")} WHERE {_MINE} AND m.state = ANY(%(ended)s) GROUP BY 2, 3
+"""
+_DELIVERED_BEFORE = f"""
+    SELECT date_trunc('minute', at, 'UTC'), count(*) FROM (
+        SELECT min(e.at) AS at FROM chunks k JOIN provider_events e ON {same_chunk("e", "k")}
+        WHERE k.period = %(period)s AND e.period = %(period)s AND k.campaign_no = %(no)s
+          AND e.kind IN ('delivered', 'read', 'complained')
+        GROUP BY e.chunk, e.row, e.leg HAVING bool_or(e.kind <> 'delivered')
+    ) first GROUP BY 1
+"""
+_OPT_OUTS_OVER_TIME = f"""
+    SELECT date_trunc('minute', o.at, 'UTC'), count(*) FROM ({_OPT_OUTS}) o
+    WHERE EXISTS (
+        SELECT FROM messages m WHERE m.period = %(period)s AND m.campaign_no = %(no)s AND m.recipient_id = o.recipient_id
+          AND m.state = ANY(%(attempted)s))
+    GROUP BY 1
+"""
+_ENDED: Mapping[State, Measure] = {
+    State.DELIVERED: Measure.DELIVERED,
+    State.READ: Measure.READ,
+    State.COMPLAINED: Measure.COMPLAINED,
+    State.REFUSED: Measure.REFUSED,
+    **dict.fromkeys(FAILED, Measure.FAILED),
+}
+
+
+def occurrences(connection: Connection, campaign: Campaign, window: OptOutWindow) -> list[Occurrences]:
+    """Messages by the minute in which they were accepted, delivered, read, refused and so on; opt-outs of the attempted."""
+    states = {"accepted": list(ACCEPTED), "ended": list(_ENDED), "attempted": list(ATTEMPTED)}
+    parameters = {**_parameters(campaign, window), **states}
+    counted = [
+        Occurrences(Measure.ACCEPTED if accepted else _ENDED[State(state)], at, count)
+        for accepted, state, at, count in connection.execute(_CHANGES, parameters)
+    ]
+    for measure, statement in ((Measure.DELIVERED, _DELIVERED_BEFORE), (Measure.OPTED_OUT, _OPT_OUTS_OVER_TIME)):
+        counted += [Occurrences(measure, at, count) for at, count in connection.execute(statement, parameters)]
+    return counted
+
+
+# -- conversions -------------------------------------------------------------------------------------------------------
+
+
+def goals(connection: Connection, campaign: Campaign) -> list[GoalCount]:
+    """Conversions by goal: of the recipients to whom the campaign tried to send, and of its control group."""
+    rows = connection.execute(
+        """
+        SELECT goal, count(*) FILTER (WHERE is_attempted), count(*) FILTER (WHERE is_held_out AND NOT is_attempted)
+        FROM (
+            SELECT v.goal, bool_or(m.state = ANY(%(attempted)s)) AS is_attempted, bool_or(m.state = 'held_out') AS is_held_out
+            FROM conversions v
+            JOIN messages m ON m.period = %(period)s AND m.campaign_no = %(no)s AND m.recipient_id = v.recipient_id
+            WHERE v.campaign_no = %(no)s GROUP BY v.goal, v.recipient_id
+        ) person GROUP BY goal ORDER BY goal
+        """,
+        {"no": campaign.no, "period": campaign.period, "attempted": list(ATTEMPTED)},
+    )
+    return [GoalCount(*row) for row in rows]
