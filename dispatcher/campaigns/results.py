@@ -6,7 +6,7 @@ that, and would have met the same failures. To compare only those whom a message
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,7 @@ from dispatcher.domain.campaign_results import OPT_OUT_DAYS, Dimension, GoalCoun
 from dispatcher.domain.proportions import Difference, Share, difference, pairwise_confidence, winner
 from dispatcher.ledger.campaigns import lifecycle, result_counts
 from dispatcher.ledger.campaigns.lifecycle import Campaign
-from dispatcher.ledger.campaigns.result_counts import OptOutWindow
+from dispatcher.ledger.campaigns.result_counts import GroupTally, OptOutWindow
 from dispatcher.ledger.connection import lend
 from dispatcher.runtime.services import Services
 
@@ -98,26 +98,17 @@ def of_campaign(
         if campaign is None:
             return None
         window = _window(campaign, now)
-        variants = result_counts.tallies(connection, campaign, window, Dimension.VARIANT) if campaign.spec.variants else {}
-        total = (
-            sum(variants.values(), Tally()) if variants else result_counts.tallies(connection, campaign, window).get("", Tally())
-        )
-        split = variants if by is Dimension.VARIANT else result_counts.tallies(connection, campaign, window, by) if by else {}
+        split = result_counts.tallies(connection, campaign, window, by)
+        counts_legs = by in result_counts.PER_MESSAGE and not result_counts.has_one_leg(campaign)
+        people = result_counts.tallies(connection, campaign, window) if counts_legs else split
         occurrences = result_counts.occurrences(connection, campaign, window)
         goals = result_counts.goals(connection, campaign)
+    variants = {name: _sum(each for each in people if each.template == template) for name, template in campaign.spec.variants}
+    total = _sum(people)
+    groups = [Group(name, tally) for name, tally in variants.items()] if by is Dimension.VARIANT else _groups(split, by)
     chosen, points = series(occurrences, step)
-    named = {name: variants.get(template, Tally()) for name, template in campaign.spec.variants}
-    return CampaignResults(
-        campaign,
-        now,
-        total,
-        chosen,
-        points,
-        by,
-        [Group(name, tally) for name, tally in named.items()] if by is Dimension.VARIANT else _groups(split, by),
-        compare_variants(named),
-        lifts(total, goals),
-    )
+    comparison = compare_variants(variants)
+    return CampaignResults(campaign, now, total, chosen, points, by, groups, comparison, lifts(total, goals))
 
 
 class ResultsCache:
@@ -151,13 +142,22 @@ def _window(campaign: Campaign, now: datetime) -> OptOutWindow:
     return OptOutWindow(campaign.started_at or campaign.created_at, (campaign.finished_at or now) + timedelta(days=OPT_OUT_DAYS))
 
 
-def _groups(split: Mapping[str, Tally], by: Dimension | None) -> list[Group]:
+def _sum(groups: Iterable[GroupTally]) -> Tally:
+    return sum((each.tally for each in groups), Tally())
+
+
+def _groups(split: Sequence[GroupTally], by: Dimension | None) -> list[Group]:
     """The groups, largest first. Small domains are one group: the name of one could name a person."""
-    named = sorted(((name or UNKNOWN, tally) for name, tally in split.items()), key=lambda item: (-item[1].recipients, item[0]))
+    tallies: dict[str, Tally] = {}
+    for each in split:
+        if each.name is not None:
+            tallies[each.name] = tallies.get(each.name, Tally()) + each.tally
+    groups = [Group(name or UNKNOWN, tally) for name, tally in tallies.items()]
+    groups.sort(key=lambda group: (-group.tally.recipients, group.name))
     if by is not Dimension.DOMAIN:
-        return [Group(name, tally) for name, tally in named]
-    shown = [Group(name, tally) for name, tally in named[:DOMAINS_SHOWN] if tally.recipients >= DOMAIN_MESSAGES_MIN]
-    rest = sum((tally for _, tally in named[len(shown) :]), Tally())
+        return groups
+    shown = [group for group in groups[:DOMAINS_SHOWN] if group.tally.recipients >= DOMAIN_MESSAGES_MIN]
+    rest = sum((group.tally for group in groups[len(shown) :]), Tally())
     return [*shown, Group(OTHER, rest)] if rest.recipients else shown
 
 
