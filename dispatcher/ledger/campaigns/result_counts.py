@@ -134,17 +134,23 @@ def _parameters(campaign: Campaign, window: OptOutWindow) -> dict[str, Any]:
 
 # -- over time ---------------------------------------------------------------------------------------------------------
 
+
+def _minute(at: str) -> str:
+    """The minute of a time. `date_bin` is faster than `date_trunc`."""
+    return f"date_bin('1 minute', {at}, '2000-01-01 00:00+00')"
+
+
 # A message's last change of state has its time in the row. Acceptance has a column of its own. Only the delivery of a message
 # whose state went on since is read from the provider's events.
 _CHANGES = f"""
-    SELECT true, m.state, date_trunc('minute', coalesce(m.accepted_at, m.updated_at), 'UTC'), count(*)
+    SELECT true, m.state, {_minute("coalesce(m.accepted_at, m.updated_at)")}, count(*)
     FROM messages m JOIN chunks k ON {same_chunk("k", "m")} WHERE {_MINE} AND m.state = ANY(%(accepted)s) GROUP BY 2, 3
     UNION ALL
-    SELECT false, m.state, date_trunc('minute', m.updated_at, 'UTC'), count(*)
+    SELECT false, m.state, {_minute("m.updated_at")}, count(*)
     FROM messages m JOIN chunks k ON {same_chunk("k", "m")} WHERE {_MINE} AND m.state = ANY(%(ended)s) GROUP BY 2, 3
 """
 _DELIVERED_BEFORE = f"""
-    SELECT date_trunc('minute', at, 'UTC'), count(*) FROM (
+    SELECT {_minute("at")}, count(*) FROM (
         SELECT min(e.at) AS at FROM chunks k JOIN provider_events e ON {same_chunk("e", "k")}
         WHERE k.period = %(period)s AND e.period = %(period)s AND k.campaign_no = %(no)s
           AND e.kind IN ('delivered', 'read', 'complained')
@@ -152,7 +158,7 @@ _DELIVERED_BEFORE = f"""
     ) first GROUP BY 1
 """
 _OPT_OUTS_OVER_TIME = f"""
-    SELECT date_trunc('minute', o.at, 'UTC'), count(*) FROM ({_OPT_OUTS}) o
+    SELECT {_minute("o.at")}, count(*) FROM ({_OPT_OUTS}) o
     WHERE EXISTS (
         SELECT FROM messages m WHERE m.period = %(period)s AND m.campaign_no = %(no)s AND m.recipient_id = o.recipient_id
           AND m.state = ANY(%(attempted)s))

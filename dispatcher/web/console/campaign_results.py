@@ -10,7 +10,7 @@ from shutil import copyfileobj
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse
 
 from dispatcher.campaigns import conversions, overview, result_files, results
@@ -62,18 +62,32 @@ class View:
     imported: ConversionImport | None = None
 
 
+def _view(by: Dimension = Dimension.CHANNEL, step: Step | None = None, still: bool = False) -> View:
+    return View(by, step, still)
+
+
+class ConversionUpload:
+    """The form with conversions: a file, and the goal of rows without one."""
+
+    def __init__(
+        self,
+        file: Annotated[UploadFile | None, File()] = None,
+        goal: Annotated[str, Form()] = "",
+        form_token: Annotated[str, Form()] = "",
+    ) -> None:
+        self.file, self.goal, self.form_token = file, goal.strip() or DEFAULT_GOAL, form_token
+
+
 @router.get("/{campaign_id}/results", dependencies=[LIVE])
 def results_page(
     operator: Operator,
     request: Request,
     campaign_id: str,
     services: ServicesDependency,
-    by: Dimension = Dimension.CHANNEL,
-    step: Step | None = None,
-    still: bool = False,
+    view: Annotated[View, Depends(_view)],
 ) -> str:
     """The results of a campaign, split by one dimension."""
-    return _page(operator, request, services, valid_id(campaign_id), View(by, step, still))
+    return _page(operator, request, services, valid_id(campaign_id), view)
 
 
 @router.get("/{campaign_id}/results.{format_}")
@@ -82,11 +96,10 @@ def download(
     campaign_id: str,
     services: ServicesDependency,
     format_: Literal["csv", "parquet"],
-    by: Dimension = Dimension.CHANNEL,
-    step: Step | None = None,
+    view: Annotated[View, Depends(_view)],
 ) -> Response:
     """The results as a file."""
-    found = results.of_campaign(services, valid_id(campaign_id), by, step)
+    found = results.of_campaign(services, valid_id(campaign_id), view.by, view.step)
     if found is None:
         raise not_found()
     require(operator.principal, Right.CONSOLE, found.campaign.spec.entity)
@@ -99,18 +112,16 @@ def upload_conversions(
     request: Request,
     campaign_id: str,
     services: ServicesDependency,
-    file: Annotated[UploadFile | None, File()] = None,
-    goal: Annotated[str, Form()] = "",
-    form_token: Annotated[str, Form()] = "",
+    upload: Annotated[ConversionUpload, Depends()],
 ) -> Response:
     """Record the conversions of a file, then show what became of its rows; or why none was recorded."""
-    check_form_token(operator, form_token)
+    check_form_token(operator, upload.form_token)
     campaign = overview.find(services, valid_id(campaign_id))
     if campaign is None:
         raise not_found()
     require(operator.principal, Right.CAMPAIGNS, campaign.spec.entity)
     try:
-        imported = _import(services, campaign, file, goal.strip() or DEFAULT_GOAL)
+        imported = _import(services, campaign, upload)
     except BadInput as error:
         auditing.refused(request)
         messages = [str(fault) for fault in error.faults[:ERRORS_SHOWN]]
@@ -121,8 +132,9 @@ def upload_conversions(
     return HTMLResponse(_page(operator, request, services, campaign_id, View(still=True, imported=imported)))
 
 
-def _import(services: Services, campaign: overview.Campaign, file: UploadFile | None, goal: str) -> ConversionImport:
+def _import(services: Services, campaign: overview.Campaign, upload: ConversionUpload) -> ConversionImport:
     """Import an uploaded file, which is deleted at once. Raises `BadInput` with the name that the person knows."""
+    file = upload.file
     name = PurePath((file.filename if file else None) or "").name
     if file is None or not name:
         raise BadInput(InputError("file", 0, "", "is missing: choose a .jsonl, .csv or .xlsx file"))
@@ -131,7 +143,7 @@ def _import(services: Services, campaign: overview.Campaign, file: UploadFile | 
         with path.open("wb") as copy:
             copyfileobj(file.file, copy)
         try:
-            return conversions.import_file(services, campaign, path, goal)
+            return conversions.import_file(services, campaign, path, upload.goal)
         except BadInput as error:
             raise BadInput(
                 *(replace(fault, file=name if fault.file == str(path) else fault.file) for fault in error.faults)
@@ -184,4 +196,4 @@ def _funnel(found: CampaignResults) -> Iterator[FunnelRow]:
         yield FunnelRow(label, Share(count, audience), Share(count, previous) if previous is not None else None)
         previous = count
     if total.converted:
-        yield FunnelRow("Converted", Share(total.converted, audience), Share(total.converted, total.attempted))
+        yield FunnelRow("Converted", Share(total.converted, audience), None)  # also people who read nothing

@@ -36,7 +36,7 @@
       scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.05)] } },
       series: [{ label: "From", value: moment }, ...series],
       axes: [
-        { ...axis, ...dates(data[0]) },
+        { ...axis, ...dates() },
         { ...axis, size: 64, values: (_, splits) => splits.map((value) => (Number.isInteger(value) ? count(value) : "")) },
       ],
     };
@@ -47,12 +47,11 @@
   }
 
   // The labels of the axis: times of a day, and its date where the day begins.
-  function dates(times) {
-    const days = (times[times.length - 1] - times[0]) / 86400;
+  function dates() {
     const text = (at, parts) => new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", ...parts }).format(new Date(at * 1000));
     const day = (at) => text(at, { day: "numeric", month: "short" });
     const time = (at) => text(at, { hour: "2-digit", minute: "2-digit" });
-    return { values: (_, splits) => splits.map((at) => (days > 4 || at % 86400 === 0 ? day(at) : time(at))), space: 70 };
+    return { values: (_, splits) => splits.map((at) => (at % 86400 === 0 ? day(at) : time(at))), space: 70 };
   }
 
   const drawAll = () => document.querySelectorAll("figure.chart").forEach(draw);
