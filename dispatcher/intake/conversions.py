@@ -95,17 +95,18 @@ def read_conversions(path: Path, rules: FileRules, context: ConversionContext) -
         if isinstance(row, UnreadableRow):
             yield AudienceError(row.line, row.field, row.reason)
         else:
-            yield _conversion(row.line, row.data, context)
+            yield read_row(row.line, row.data, context)
 
 
 def parse_conversions(form: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> Iterator[Conversion | AudienceError]:
     """The conversions of a `ConversionsForm`, from JSON; the position in the list is the line. Raises `BadInput`."""
     checked = validate(ConversionsForm, form, "conversions")
     context = ConversionContext(checked.goal, now, zone)
-    return (_conversion(line, row, context) for line, row in enumerate(checked.conversions, start=1))
+    return (read_row(line, row, context) for line, row in enumerate(checked.conversions, start=1))
 
 
-def _conversion(line: int, value: Any, context: ConversionContext) -> Conversion | AudienceError:
+def read_row(line: int, value: Any, context: ConversionContext) -> Conversion | AudienceError:
+    """The conversion of one row as plain data, or why it cannot be read."""
     try:
         row = ConversionForm.model_validate(value)
     except ValidationError as error:

@@ -140,22 +140,26 @@ def _minute(at: str) -> str:
     return f"date_bin('1 minute', {at}, '2000-01-01 00:00+00')"
 
 
-# A message's last change of state has its time in the row. Acceptance has a column of its own. Only the delivery of a message
-# whose state went on since is read from the provider's events.
+# Grouped by two times at once, so that the messages are read once: few groups, because the second is one of failures and refusals.
 _CHANGES = f"""
-    SELECT true, m.state, {_minute("coalesce(m.accepted_at, m.updated_at)")}, count(*)
-    FROM messages m JOIN chunks k ON {same_chunk("k", "m")} WHERE {_MINE} AND m.state = ANY(%(accepted)s) GROUP BY 2, 3
-    UNION ALL
-    SELECT false, m.state, {_minute("m.updated_at")}, count(*)
-    FROM messages m JOIN chunks k ON {same_chunk("k", "m")} WHERE {_MINE} AND m.state = ANY(%(ended)s) GROUP BY 2, 3
+    SELECT m.state, CASE WHEN m.state = ANY(%(accepted)s) THEN {_minute("coalesce(m.accepted_at, m.updated_at)")} END,
+           CASE WHEN m.state = ANY(%(ended)s) THEN {_minute("m.updated_at")} END, count(*)
+    FROM messages m JOIN chunks k ON {same_chunk("k", "m")} WHERE {_MINE} GROUP BY 1, 2, 3
 """
-_DELIVERED_BEFORE = f"""
-    SELECT {_minute("at")}, count(*) FROM (
-        SELECT min(e.at) AS at FROM chunks k JOIN provider_events e ON {same_chunk("e", "k")}
+# By the times that the provider names, not by those when its reports came. A message that was read or complained about without a
+# report of its delivery was delivered then.
+_REPORTS = f"""
+    WITH first AS MATERIALIZED (
+        SELECT min(e.at) AS delivered, min(e.at) FILTER (WHERE e.kind = 'read') AS read,
+               min(e.at) FILTER (WHERE e.kind = 'complained') AS complained
+        FROM chunks k JOIN provider_events e ON {same_chunk("e", "k")}
         WHERE k.period = %(period)s AND e.period = %(period)s AND k.campaign_no = %(no)s
           AND e.kind IN ('delivered', 'read', 'complained')
-        GROUP BY e.chunk, e.row, e.leg HAVING bool_or(e.kind <> 'delivered')
-    ) first GROUP BY 1
+        GROUP BY e.chunk, e.row, e.leg
+    )
+    SELECT 'delivered', {_minute("delivered")}, count(*) FROM first GROUP BY 2
+    UNION ALL SELECT 'read', {_minute("read")}, count(*) FROM first WHERE read IS NOT NULL GROUP BY 2
+    UNION ALL SELECT 'complained', {_minute("complained")}, count(*) FROM first WHERE complained IS NOT NULL GROUP BY 2
 """
 _OPT_OUTS_OVER_TIME = f"""
     SELECT {_minute("o.at")}, count(*) FROM ({_OPT_OUTS}) o
@@ -164,26 +168,25 @@ _OPT_OUTS_OVER_TIME = f"""
           AND m.state = ANY(%(attempted)s))
     GROUP BY 1
 """
-_ENDED: Mapping[State, Measure] = {
-    State.DELIVERED: Measure.DELIVERED,
-    State.READ: Measure.READ,
-    State.COMPLAINED: Measure.COMPLAINED,
-    State.REFUSED: Measure.REFUSED,
-    **dict.fromkeys(FAILED, Measure.FAILED),
-}
+_ENDED: Mapping[State, Measure] = {State.REFUSED: Measure.REFUSED, **dict.fromkeys(FAILED, Measure.FAILED)}
 
 
 def occurrences(connection: Connection, campaign: Campaign, window: OptOutWindow) -> list[Occurrences]:
-    """Messages by the minute in which they were accepted, delivered, read, refused and so on; opt-outs of the attempted."""
+    """Messages by the minute in which they were accepted, delivered, read, refused and so on; opt-outs of the attempted.
+
+    Deliveries, reads and complaints are the provider's reports: a message that a person or a look-up settled is not among them.
+    """
     states = {"accepted": list(ACCEPTED), "ended": list(_ENDED), "attempted": list(ATTEMPTED)}
     parameters = {**_parameters(campaign, window), **states}
-    counted = [
-        Occurrences(Measure.ACCEPTED if accepted else _ENDED[State(state)], at, count)
-        for accepted, state, at, count in connection.execute(_CHANGES, parameters)
-    ]
-    for measure, statement in ((Measure.DELIVERED, _DELIVERED_BEFORE), (Measure.OPTED_OUT, _OPT_OUTS_OVER_TIME)):
-        counted += [Occurrences(measure, at, count) for at, count in connection.execute(statement, parameters)]
-    return counted
+    counted: list[Occurrences] = []
+    for state, accepted_at, ended_at, count in connection.execute(_CHANGES, parameters):
+        if accepted_at is not None:
+            counted.append(Occurrences(Measure.ACCEPTED, accepted_at, count))
+        if ended_at is not None:
+            counted.append(Occurrences(_ENDED[State(state)], ended_at, count))
+    counted += [Occurrences(Measure(name), at, count) for name, at, count in connection.execute(_REPORTS, parameters)]
+    rows = connection.execute(_OPT_OUTS_OVER_TIME, parameters)
+    return [*counted, *(Occurrences(Measure.OPTED_OUT, at, count) for at, count in rows)]
 
 
 # -- conversions -------------------------------------------------------------------------------------------------------
