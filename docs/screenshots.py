@@ -37,6 +37,7 @@ CONSOLE = {
     "inbound": "/inbound-messages",
     "templates": "/templates",
     "template": "/templates/loan_offer",
+    "results": "/campaigns/spring-loan/results",
 }
 
 

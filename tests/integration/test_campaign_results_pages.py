@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from channels.base import EventKind
+from dispatcher.campaigns import overview
 from dispatcher.domain.principal import Role
 from dispatcher.runtime.services import Services
 from dispatcher.web.app import create
+from dispatcher.web.serializers.campaigns import messages_per_second
 from tests.integration.test_api import Desk, desk
 from tests.integration.test_campaign_results import PEOPLE, drawn, report, run
 from tests.support.command import run_command
@@ -143,3 +146,13 @@ def test_the_command_shows_exports_and_imports(database: str, tmp_path: Path) ->
     assert (bad.returncode, len(bad.stderr.strip().splitlines())) == (2, 1)
     assert "should end in .csv or .parquet" in bad.stderr
     assert run_command(database, tmp_path, "campaign", "results", "none").returncode == 1
+
+
+def test_messages_per_second_count_what_was_accepted(desk: Desk) -> None:
+    run(desk.services)
+    desk.clock.pass_(10)
+    sent = len(PEOPLE) - len(drawn("spring", desk.services))
+    campaign = overview.status(desk.services, "spring")
+    assert campaign is not None
+    started = replace(campaign.campaign, finished_at=None)
+    assert messages_per_second(started, campaign.balance, desk.clock()) == sent / 10
