@@ -185,7 +185,7 @@ def test_a_series_has_a_readable_step_and_no_gaps(span: timedelta, step: Step) -
     assert chosen is step
     assert sum(point.counts.get(Measure.READ, 0) for point in points) == 5
     gaps = {after.at - before.at for before, after in pairwise(points)}
-    assert len(gaps) == 1
+    assert gaps == {timedelta(**{f"{step}s": 1})}
     assert points[-1].counts == {Measure.READ: 3}
 
 
@@ -207,14 +207,16 @@ def test_each_row_of_conversions_is_in_one_count(services: Services) -> None:
         {"recipient": "c-4", "at": "2026-12-24"},
         {"recipient": "c-4", "at": "2026-11-24", "goal": "opt_outs"},
     ]
+    earlier = {"recipient": "c-2", "at": "2026-11-23T13:30"}
     first, second = import_rows(services, *rows), import_rows(services, *rows)
+    assert import_rows(services, earlier).known == import_rows(services, {**earlier, "at": "2026-11-24"}).known == 1
     assert (first.new, first.known, first.before_start, first.not_in_audience, first.invalid) == (2, 1, 1, 1, 3)
     assert (second.new, second.known) == (0, 3)
     assert [(error.line, error.field) for error in first.errors] == [(6, "at"), (7, "at"), (8, "goal")]
     with lend(services.pool) as connection:
         times = dict(connection.execute("SELECT recipient_id, at FROM conversions").fetchall())
     assert times["c-1"] == datetime(2026, 11, 23, 13, tzinfo=UTC)  # the first time
-    assert times["c-2"] == datetime(2026, 11, 24, 8, tzinfo=UTC)  # in the policy's time zone
+    assert times["c-2"] == datetime(2026, 11, 23, 12, 30, tzinfo=UTC)  # in the policy's time zone
 
 
 def test_the_lift_compares_the_attempted_with_the_drawn(services: Services) -> None:
