@@ -46,6 +46,7 @@ CONSOLE = {
     "inbound": "/inbound-messages",
     "templates": "/templates",
     "template": "/templates/loan_offer",
+    "results": "/campaigns/spring-loan/results",
 }
 
 

@@ -16,7 +16,7 @@ from dispatcher.campaigns.drafts import submitted_entity
 from dispatcher.campaigns.overview import Campaign, CampaignFilter, CampaignStatus
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
-from dispatcher.cli import schedules
+from dispatcher.cli import campaign_results, schedules
 from dispatcher.cli.broker import start_due
 from dispatcher.cli.identity import acting, confirm_person, limit, noted, viewer
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows, show_left_out
@@ -34,6 +34,7 @@ from dispatcher.web.serializers.campaigns import campaign_line, campaign_view, d
 
 app = typer.Typer(help="Submit, watch and stop campaigns.", no_args_is_help=True)
 app.add_typer(schedules.app, name="schedule")
+campaign_results.add_to(app)
 
 CampaignId = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
 ENDED = (CampaignState.FINISHED, CampaignState.CANCELLED)

@@ -65,10 +65,14 @@ def _run(app: typer.Typer, arguments: Sequence[str]) -> int:
     return 0
 
 
+# `preferences set` says for whom a choice is recorded, and results are split by something.
+_OTHER_MEANINGS = {("--actor", "preferences", "set"), ("--by", "campaign", "results")}
+
+
 def _removed_option(arguments: Sequence[str]) -> str | None:
-    """What to do instead of naming oneself, as in former versions. `preferences set` still says for whom a choice is recorded."""
+    """What to do instead of naming oneself, as in former versions."""
     named = [each for each in (text.partition("=")[0] for text in arguments) if each in ("--actor", "--by")]
-    if not named or (named[0] == "--actor" and tuple(arguments[:2]) == ("preferences", "set")):
+    if not named or (named[0], *arguments[:2]) in _OTHER_MEANINGS:
         return None
     return f"{named[0]} is gone: a command acts as who is signed in; {SIGN_IN}"
 

@@ -15,7 +15,10 @@ from dispatcher.client.documents import (
     CampaignBody,
     CampaignEdit,
     CampaignList,
+    CampaignResultsBody,
     CampaignStateBody,
+    Conversions,
+    ConversionsRecorded,
     DryRunBody,
     EditCampaignOptions,
     Endpoint,
@@ -59,6 +62,7 @@ from dispatcher.client.documents import (
     ScheduleList,
     SendMessageOptions,
     ShowRecipientOptions,
+    ShowResultsOptions,
     Skip,
     SubmitCampaignOptions,
     SuppressionBody,
@@ -85,6 +89,22 @@ class AsyncOperations(ABC):
     @abstractmethod
     async def call(self, call: Call) -> Any:
         """The answer of a call. Raises `ApiError`."""
+
+    async def show_results(self, campaign_id: str, **options: Unpack[ShowResultsOptions]) -> CampaignResultsBody:
+        """The results of a campaign: totals with rates and intervals, a time series, groups, variants, and the control
+        group."""
+        answer: CampaignResultsBody = await self.call(
+            Call("GET", f"/v1/campaigns/{quote(str(campaign_id), safe='')}/results", options=dict(options))
+        )
+        return answer
+
+    async def record_conversions(self, campaign_id: str, body: Conversions) -> ConversionsRecorded:
+        """Record who of a campaign did what it is for, such as `{"recipient": "c-1", "at": "2026-12-24"}`, also in the
+        control group."""
+        answer: ConversionsRecorded = await self.call(
+            Call("POST", f"/v1/campaigns/{quote(str(campaign_id), safe='')}/conversions", body=body)
+        )
+        return answer
 
     async def submit_campaign(self, body: Campaign, **options: Unpack[SubmitCampaignOptions]) -> CampaignAccepted | DryRunBody:
         """Accept a campaign with its whole audience: inline as rows such as `{"recipient": "c-1", "data": {…}}`,

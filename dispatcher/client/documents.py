@@ -59,6 +59,9 @@ Channel = Literal["push", "email", "sms", "whatsapp"]
 # What a customer switches on or off.
 ChannelGroup = Literal["email", "push", "sms_whatsapp"]
 
+# What results are split by. Channel and domain count messages, all others recipients.
+Dimension = Literal["channel", "language", "entity", "domain", "variant"]
+
 # What an event is about. Its type is `dispatcher.<kind>.<what happened>`.
 EventFamily = Literal["message", "consent", "suppression", "inbound", "campaign", "balance", "template", "recipient"]
 
@@ -115,6 +118,12 @@ State = Literal[
     "held_out",
     "dead",
 ]
+
+# The length of the intervals of a time series.
+Step = Literal["minute", "hour", "day"]
+
+# What a comparison of two shares says.
+Verdict = Literal["higher", "lower", "no_difference_yet"]
 
 # An approval of a template version or, with `approved` false, its withdrawal.
 ApprovalBody = TypedDict(
@@ -276,6 +285,25 @@ CampaignList = TypedDict(
     },
 )
 
+# The results of a campaign at `counted_at`. `groups` is empty without `by`, `lifts` without a control group.
+CampaignResultsBody = TypedDict(
+    "CampaignResultsBody",
+    {
+        "id": "str",
+        "state": "CampaignState",
+        "counted_at": "str",
+        "confidence": "float",
+        "audience": "int",
+        "total": "TallyBody",
+        "step": "Step",
+        "series": "Sequence[PointBody]",
+        "by": "Dimension | None",
+        "groups": "Sequence[GroupBody]",
+        "variants": "ComparisonBody | None",
+        "lifts": "Sequence[LiftBody]",
+    },
+)
+
 # A campaign's state after a release, pause, resume or cancel.
 CampaignStateBody = TypedDict(
     "CampaignStateBody",
@@ -324,6 +352,40 @@ ChoiceBody = TypedDict(
         "at": "str",
         "dated": "bool",
         "contract_version": "str | None",
+    },
+)
+
+# Variants compared by `converted`, or by `read` while no conversion is known. `winner` is null while no variant is better
+# than all others; `confidence` is that of each comparison of two, after Bonferroni's correction.
+ComparisonBody = TypedDict(
+    "ComparisonBody",
+    {
+        "measure": "str",
+        "winner": "str | None",
+        "confidence": "float",
+        "shares": "dict[str, ShareBody]",
+    },
+)
+
+# Conversions of a campaign. `goal` is that of the rows without one.
+Conversions = TypedDict(
+    "Conversions",
+    {
+        "goal": NotRequired["str"],
+        "conversions": "Sequence[Any]",
+    },
+)
+
+# What became of the rows; each is in one count. `known` ones were recorded before, or are twice in the call.
+ConversionsRecorded = TypedDict(
+    "ConversionsRecorded",
+    {
+        "new": "int",
+        "known": "int",
+        "before_start": "int",
+        "not_in_audience": "int",
+        "invalid": "int",
+        "faults": "Sequence[AudienceErrorBody]",
     },
 )
 
@@ -596,6 +658,16 @@ FirstApprovalBody = TypedDict(
     },
 )
 
+# The counts of one channel, language, group of companies, domain or variant.
+GroupBody = TypedDict(
+    "GroupBody",
+    {
+        "counts": "TallyCounts",
+        "rates": "dict[str, ShareBody]",
+        "name": "str",
+    },
+)
+
 # A version of a template. `is_present`: the one in the folder. Approvals and withdrawals are listed newest first.
 KnownVersionBody = TypedDict(
     "KnownVersionBody",
@@ -606,6 +678,22 @@ KnownVersionBody = TypedDict(
         "first_approval": "FirstApprovalBody | None",
         "approvals": "Sequence[ApprovalBody]",
         "campaigns": "Sequence[VersionUseBody]",
+    },
+)
+
+# One outcome of the recipients to whom the campaign tried to send, and of the control group. `difference` is the first
+# rate minus the second, with Newcombe's interval; `relative` is the difference as a share of the control group's rate.
+LiftBody = TypedDict(
+    "LiftBody",
+    {
+        "outcome": "str",
+        "treated": "ShareBody",
+        "control": "ShareBody",
+        "difference": "float | None",
+        "low": "float | None",
+        "high": "float | None",
+        "relative": "float | None",
+        "verdict": "Verdict | None",
     },
 )
 
@@ -699,6 +787,21 @@ OffersBlock = TypedDict(
         "own": NotRequired["Literal['tailored', 'standard', 'none'] | None"],
         "partner": NotRequired["Literal['tailored', 'standard', 'none'] | None"],
         "kate": NotRequired["Literal['tailored', 'standard', 'none'] | None"],
+    },
+)
+
+# What happened in one interval of the series, which begins at `at`. What is missing is zero.
+PointBody = TypedDict(
+    "PointBody",
+    {
+        "at": "str",
+        "accepted": NotRequired["int"],
+        "delivered": NotRequired["int"],
+        "read": NotRequired["int"],
+        "failed": NotRequired["int"],
+        "refused": NotRequired["int"],
+        "complained": NotRequired["int"],
+        "opted_out": NotRequired["int"],
     },
 )
 
@@ -995,6 +1098,18 @@ ScheduleRunBody = TypedDict(
     },
 )
 
+# `count` of `of`, with the Wilson interval of the rate. The numbers are null where `of` is 0.
+ShareBody = TypedDict(
+    "ShareBody",
+    {
+        "count": "int",
+        "of": "int",
+        "rate": "float | None",
+        "low": "float | None",
+        "high": "float | None",
+    },
+)
+
 # Why the receiver does not get these events.
 Skip = TypedDict(
     "Skip",
@@ -1082,6 +1197,37 @@ SuppressionSearch = TypedDict(
     "SuppressionSearch",
     {
         "address": "str",
+    },
+)
+
+# Counts, and the shares of some of them by name.
+TallyBody = TypedDict(
+    "TallyBody",
+    {
+        "counts": "TallyCounts",
+        "rates": "dict[str, ShareBody]",
+    },
+)
+
+# Recipients, or messages of one channel or domain. `attempted`: the program tried to send. `accepted` contains
+# `delivered`, and that contains `read`. `held_out` is the control group, which has an `opted_out` and a `converted` of
+# its own.
+TallyCounts = TypedDict(
+    "TallyCounts",
+    {
+        "recipients": "int",
+        "held_out": "int",
+        "refused": "int",
+        "attempted": "int",
+        "accepted": "int",
+        "delivered": "int",
+        "read": "int",
+        "failed": "int",
+        "complained": "int",
+        "opted_out": "int",
+        "converted": "int",
+        "held_out_opted_out": "int",
+        "held_out_converted": "int",
     },
 )
 
@@ -1255,6 +1401,25 @@ WordChangeBody = TypedDict(
     {
         "kind": "Literal['same', 'removed', 'added']",
         "text": "str",
+    },
+)
+
+# The options of `show_results`.
+ShowResultsOptions = TypedDict(
+    "ShowResultsOptions",
+    {
+        "by": NotRequired["Dimension | None"],
+        "step": NotRequired["Step | None"],
+    },
+)
+
+# The options of `export_results`.
+ExportResultsOptions = TypedDict(
+    "ExportResultsOptions",
+    {
+        "format": NotRequired["Literal['csv', 'parquet']"],
+        "by": NotRequired["Dimension | None"],
+        "step": NotRequired["Step | None"],
     },
 )
 

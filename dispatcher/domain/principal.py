@@ -48,7 +48,7 @@ class Right(StrEnum):
 
 
 RIGHT_MEANINGS: Mapping[Right, str] = {
-    Right.CAMPAIGNS: "submit and edit campaigns and recurring campaigns, upload audiences, send tests of templates",
+    Right.CAMPAIGNS: "submit and edit campaigns and recurring campaigns, upload audiences and conversions, send tests of templates",
     Right.MESSAGES: "send single messages and cancel them; read messages by API",
     Right.RECIPIENTS: "import, add and read recipients",
     Right.PREFERENCES: "read and change customers' choices",

@@ -189,7 +189,7 @@ class PartWriter:
     def _writer(self, dataset: Dataset, format_: str) -> FileWriter:
         key = (dataset.name, format_)
         if key not in self._writers:
-            self._writers[key] = WRITERS[format_](self._path(*key), dataset)
+            self._writers[key] = WRITERS[format_](self._path(*key), dataset.columns)
         return self._writers[key]
 
     def _path(self, dataset: str, format_: str) -> Path:

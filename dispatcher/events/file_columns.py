@@ -17,10 +17,11 @@ SCHEMA_VERSION = 1  # a version only gets new columns, at the end
 
 
 class ColumnKind(StrEnum):
-    """The type of a column: in Parquet string, int64, or timestamp in UTC; in CSV its text."""
+    """The type of a column: in Parquet string, int64, double, or timestamp in UTC; in CSV its text."""
 
     TEXT = "text"
     NUMBER = "number"
+    FRACTION = "fraction"
     TIME = "time"
 
 

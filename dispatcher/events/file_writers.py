@@ -1,4 +1,4 @@
-"""Writers of one event file each: rows in, a file on the local disk out, in bounded memory."""
+"""Writers of one file each: rows in, a file on the local disk out, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from dispatcher.events.file_columns import ColumnKind, Dataset
+from dispatcher.events.file_columns import Column, ColumnKind
 
 ROWS_PER_GROUP = 20_000  # of Parquet: what is in memory at once
 
@@ -28,11 +28,11 @@ class FileWriter(Protocol):
 class CsvWriter:
     """CSV (RFC 4180) in UTF-8 with a header; an empty field is a null."""
 
-    def __init__(self, path: Path, dataset: Dataset) -> None:
+    def __init__(self, path: Path, columns: Sequence[Column]) -> None:
         self.rows = 0
         self._file = path.open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file)
-        self._writer.writerow(column.name for column in dataset.columns)
+        self._writer.writerow(column.name for column in columns)
 
     def add(self, values: Sequence[Any]) -> None:
         """Add a row."""
@@ -47,17 +47,18 @@ class CsvWriter:
 class ParquetWriter:
     """Parquet, compressed with Zstandard."""
 
-    def __init__(self, path: Path, dataset: Dataset) -> None:
-        from pyarrow import int64, parquet, schema, string, timestamp
+    def __init__(self, path: Path, columns: Sequence[Column]) -> None:
+        from pyarrow import float64, int64, parquet, schema, string, timestamp
 
         kinds = {
             ColumnKind.TEXT: string(),
             ColumnKind.NUMBER: int64(),
+            ColumnKind.FRACTION: float64(),
             ColumnKind.TIME: timestamp("us", tz="UTC"),
         }
         self.rows = 0
-        self._columns = dataset.columns
-        self._schema = schema([(column.name, kinds[column.kind]) for column in dataset.columns])
+        self._columns = columns
+        self._schema = schema([(column.name, kinds[column.kind]) for column in columns])
         self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
         self._group: list[Sequence[Any]] = []
 
@@ -90,4 +91,4 @@ def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text).astimezone(UTC) if text is not None else None
 
 
-WRITERS: Mapping[str, Callable[[Path, Dataset], FileWriter]] = {"csv": CsvWriter, "parquet": ParquetWriter}
+WRITERS: Mapping[str, Callable[[Path, Sequence[Column]], FileWriter]] = {"csv": CsvWriter, "parquet": ParquetWriter}

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from dispatcher import __version__
 from dispatcher.campaigns.overview import BalanceCache
+from dispatcher.campaigns.results import ResultsCache
 from dispatcher.runtime.services import Services
 from dispatcher.web import api_reference, errors, health, metrics_page, webhooks
 from dispatcher.web.access_log import AccessLog
@@ -42,6 +43,7 @@ def create(
     application.state.keys = keys
     application.state.keyed = frozenset(keyed)
     application.state.balances = BalanceCache()
+    application.state.results = ResultsCache()
     for router in (
         v1.router,
         webhooks.router,

@@ -55,6 +55,7 @@ Calls = Mapping[tuple[str, str], AuditedCall]
 API_CALLS: Calls = {
     ("PATCH", "/v1/campaigns/{campaign_id}"): AuditedCall("campaign", AuditAction.CHANGE, "campaign_id"),
     ("POST", "/v1/campaigns/{campaign_id}/rows"): AuditedCall("campaign", AuditAction.ADD_ROWS, "campaign_id"),
+    ("POST", "/v1/campaigns/{campaign_id}/conversions"): AuditedCall("campaign", AuditAction.IMPORT, "campaign_id"),
     ("POST", "/v1/campaigns/{campaign_id}/{action}"): AuditedCall("campaign", None, "campaign_id"),
     ("POST", "/v1/schedules/{schedule_id}/{action}"): AuditedCall("schedule", None, "schedule_id"),
     ("PUT", "/v1/audiences/{upload_id}"): AuditedCall("audience", AuditAction.ADD, "upload_id"),
@@ -93,6 +94,7 @@ CONSOLE_CALLS: Calls = {
     ("POST", "/console/drafts/{no}/schedule"): AuditedCall("draft", AuditAction.CHANGE, "no"),
     ("POST", "/console/drafts/{no}/delete"): AuditedCall("draft", AuditAction.REMOVE, "no"),
     ("POST", "/console/campaigns/{campaign_id}/rows"): AuditedCall("campaign", AuditAction.ADD_ROWS, "campaign_id"),
+    ("POST", "/console/campaigns/{campaign_id}/conversions"): AuditedCall("campaign", AuditAction.IMPORT, "campaign_id"),
     ("POST", "/console/campaigns/{campaign_id}/{action}"): AuditedCall("campaign", None, "campaign_id"),
     ("GET", "/console/inbound-messages"): AuditedCall("inbound_messages", AuditAction.LOOK),
     ("POST", "/console/inbound-messages/{message_id}"): AuditedCall("inbound_message", AuditAction.CLOSE, "message_id"),

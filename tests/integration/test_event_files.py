@@ -261,7 +261,7 @@ def test_every_field_of_the_catalogue_can_be_written(tmp_path: Path, family: str
     whole = {name: example(field.annotation) for name, field in model.model_fields.items()}
     empty = {name: None if type(None) in get_args(field.annotation) else whole[name] for name, field in model.model_fields.items()}
     old = {name: whole[name] for name, field in model.model_fields.items() if field.is_required()}
-    writer = WRITERS[format_](tmp_path / "file", dataset)
+    writer = WRITERS[format_](tmp_path / "file", dataset.columns)
     for data in (whole, empty, old):
         writer.add(dataset.values({**event, "data": data}))
     writer.close()

@@ -36,6 +36,7 @@ WHERE m.recipient_id = %(id)s AND {same_message("e", "m")} AND e.extra IS NOT NU
 _DELETE_SOFT_BOUNCES = """
 DELETE FROM misses f USING recipients r WHERE r.id = %(id)s AND f.address_key IN (r.email_key, r.phone_key, r.whatsapp_key)
 """
+_DELETE_CONVERSIONS = "DELETE FROM conversions WHERE recipient_id = %(id)s"
 _DELETE_WHATSAPP_WINDOWS = """
 DELETE FROM conversations w USING recipients r WHERE r.id = %(id)s AND w.address_key IN (r.phone_key, r.whatsapp_key)
 """
@@ -63,8 +64,8 @@ _ERASE_PROSPECT = "SELECT erase_prospect(%(id)s, %(now)s)"
 def erase(
     connection: Connection, secret: KeyRing, recipient_id: str, actor: str, now: datetime, *, only_prospect: bool = False
 ) -> bool:
-    """Erase a person: addresses, profile, devices, birth date, variables of messages, and inbound messages. False where this was
-    done before.
+    """Erase a person: addresses, profile, devices, birth date, variables of messages, inbound messages, and conversions.
+    False where this was done before.
 
     These stay: decisions without content; the chain of consent events, to which the end of each offer type is added; the person
     kind and the language, so that decisions can still be explained; and suppressions, which never held an address.
@@ -82,7 +83,14 @@ def erase(
         ended = [Change(subject, Mode.NONE) for subject in OFFERS if subject in row[0]]
         events.record(connection, secret, ConsentStatement(recipient_id, tuple(ended), now), Provenance(Source.ERASURE, actor), now)
         person = _ERASE_PROSPECT if only_prospect else _ERASE
-        for statement in (_CLEAR_EVENTS, _CLEAR_RESERVATIONS, _DELETE_SOFT_BOUNCES, _DELETE_WHATSAPP_WINDOWS, person):
+        for statement in (
+            _CLEAR_EVENTS,
+            _CLEAR_RESERVATIONS,
+            _DELETE_SOFT_BOUNCES,
+            _DELETE_WHATSAPP_WINDOWS,
+            _DELETE_CONVERSIONS,
+            person,
+        ):
             connection.execute(statement, {"id": recipient_id, "now": now})
         connection.execute(EMPTY_JOBS, {"id": recipient_id})
         connection.execute(_CLEAR_INBOUND, {"id": recipient_id, "now": now})

@@ -296,6 +296,9 @@ SELECT jsonb_build_object(
              FROM jobs j JOIN ({JOBS_OF_RECIPIENT}) mine USING (period, chunk, row)),
     'answers', (SELECT coalesce(jsonb_agg(to_jsonb(t) - 'address_key' - 'recipients' ORDER BY t.received_at, t.id), '[]')
                 FROM inbound_texts t WHERE t.recipients @> ARRAY[%(id)s::text]),
+    'conversions', (SELECT coalesce(jsonb_agg(jsonb_build_object('campaign', c.id, 'goal', v.goal, 'at', v.at)
+                                               ORDER BY v.at, c.id, v.goal), '[]')
+                    FROM conversions v JOIN campaigns c ON c.no = v.campaign_no WHERE v.recipient_id = %(id)s),
     'looks_and_acts', (SELECT coalesce(jsonb_agg(jsonb_build_object(
                            'at', a.at, 'who', a.principal_id, 'kind', a.kind, 'place', a.place, 'action', a.action,
                            'outcome', a.outcome, 'object', a.object_type, 'id', a.object_id, 'reason', a.reason)

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from dispatcher.web.api import (
     audiences,
     audit,
+    campaign_results,
     campaigns,
     event_endpoints,
     events,
@@ -22,6 +23,7 @@ from dispatcher.web.errors import problem_responses
 
 router = APIRouter(prefix="/v1", responses=problem_responses(400, 401, 403, 413, 415, 422, 503))
 for resource in (
+    campaign_results,
     campaigns,
     schedules,
     audiences,

@@ -49,7 +49,7 @@ ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")  # the form of camp
 @router.get("/{campaign_id}", dependencies=[LIVE])
 def campaign_page(operator: Operator, campaign_id: str, services: ServicesDependency, still: bool = False) -> str:
     """A campaign: its balance, reasons and channels."""
-    return _page(operator, _valid_id(campaign_id), services, still)
+    return _page(operator, valid_id(campaign_id), services, still)
 
 
 @router.post("/{campaign_id}/rows")
@@ -63,15 +63,15 @@ def add_rows(
 ) -> Response:
     """Add the rows of a file to a campaign that waits for its release, then show the campaign; or why no row was added."""
     check_form_token(operator, form_token)
-    _require(operator, services, _valid_id(campaign_id), Right.CAMPAIGNS)
+    _require(operator, services, valid_id(campaign_id), Right.CAMPAIGNS)
     try:
-        result = _add(services, _valid_id(campaign_id), file, operator.principal.id)
+        result = _add(services, valid_id(campaign_id), file, operator.principal.id)
     except BadInput as error:
         auditing.refused(request)
         messages = [str(fault) for fault in error.faults[:ERRORS_SHOWN]]
         return HTMLResponse(_page(operator, campaign_id, services, True, messages), HTTPStatus.UNPROCESSABLE_ENTITY)
     if result is None:
-        raise _not_found()
+        raise not_found()
     if result.refusal is not None:
         auditing.refused(request)
         return HTMLResponse(_page(operator, campaign_id, services, True, [result.refusal]), HTTPStatus.CONFLICT)
@@ -96,7 +96,7 @@ def _add(services: Services, campaign_id: str, file: UploadFile | None, by: str)
 def _page(operator: ConsoleSession, campaign_id: str, services: Services, still: bool, messages: Sequence[str] = ()) -> str:
     found = overview.status(services, campaign_id, operator.principal.entities)
     if found is None:
-        raise _not_found()
+        raise not_found()
     return page(
         "campaign.html",
         operator=operator,
@@ -127,12 +127,12 @@ def act_on_campaign(
 ) -> Response:
     """Release, pause, resume or cancel, then show the campaign in the state that it has."""
     check_form_token(operator, form_token)
-    _require(operator, services, _valid_id(campaign_id), ACTION_RIGHTS[action])
+    _require(operator, services, valid_id(campaign_id), ACTION_RIGHTS[action])
     if action is CampaignAction.RELEASE:
         confirm_first(services, operator, f"/console/campaigns/{campaign_id}")
     result = actions.apply(services, campaign_id, action, operator.principal.id)
     if result is None:
-        raise _not_found()
+        raise not_found()
     if result.refusal is not None:
         auditing.refused(request)
     broker: TaskPublisher = request.app.state.broker
@@ -144,15 +144,15 @@ def _require(operator: ConsoleSession, services: Services, campaign_id: str, rig
     """Check the right; a campaign of another entity is answered like an unknown one."""
     require(operator.principal, right)
     if overview.find(services, campaign_id, operator.principal.entities) is None:
-        raise _not_found()
+        raise not_found()
 
 
-def _valid_id(campaign_id: str) -> str:
+def valid_id(campaign_id: str) -> str:
     """The id, if it has the form of one; else 404, because PostgreSQL refuses some characters."""
     if not ID_PATTERN.fullmatch(campaign_id):
-        raise _not_found()
+        raise not_found()
     return campaign_id
 
 
-def _not_found() -> HTTPException:
+def not_found() -> HTTPException:
     return HTTPException(HTTPStatus.NOT_FOUND, "there is no such campaign")

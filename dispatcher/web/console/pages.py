@@ -9,7 +9,9 @@ from dispatcher.web.console import (
     audit,
     calendar,
     campaign_edits,
+    campaign_results,
     campaigns,
+    charts,
     desk,
     draft_audience,
     draft_checks,
@@ -34,9 +36,9 @@ from dispatcher.web.console import (
 
 router = APIRouter(include_in_schema=False)
 for group in (
-    *(live, login, oidc, account, second_factor, overview, search),
+    *(live, charts, login, oidc, account, second_factor, overview, search),
     *(draft_options, draft_audience, draft_checks, draft_submission, calendar, campaign_edits),  # before `campaigns`: new, edit
-    *(campaigns, messages, inbound_messages, unresolved, refused_jobs, schedules, templates),
+    *(campaign_results, campaigns, messages, inbound_messages, unresolved, refused_jobs, schedules, templates),
     *(event_endpoints, audit, operations, people, desk),
 ):
     router.include_router(group.router, prefix="/console")

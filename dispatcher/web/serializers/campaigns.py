@@ -8,7 +8,7 @@ from typing import Any
 from dispatcher.campaigns.dry_run import DryRun, SmsCost
 from dispatcher.campaigns.overview import Balance, Campaign, CampaignStatus
 from dispatcher.domain.campaign import Spec
-from dispatcher.domain.message import State
+from dispatcher.domain.campaign_results import ACCEPTED
 from dispatcher.web.serializers.times import moment
 
 
@@ -55,12 +55,12 @@ def spec_labels(spec: Spec) -> dict[str, Any]:
 
 
 def messages_per_second(campaign: Campaign, balance: Balance, now: datetime) -> float | None:
-    """Decided recipients per second since the start, sent or not; None before it."""
+    """Messages that providers accepted per second since the start; None before it. Refused and held out ones were not sent."""
     if campaign.started_at is None:
         return None
     seconds = ((campaign.finished_at or now) - campaign.started_at).total_seconds()
-    decided = campaign.audience - balance.states[State.PENDING]
-    return round(decided / seconds, 1) if seconds > 0 else None
+    accepted = sum(counts.get(state, 0) for counts in balance.channels.values() for state in ACCEPTED)
+    return round(accepted / seconds, 1) if seconds > 0 else None
 
 
 def campaign_line(campaign: Campaign) -> dict[str, Any]:

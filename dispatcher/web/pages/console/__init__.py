@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dispatcher.campaigns.overview import Balance
+from dispatcher.campaigns.results import Point
 from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.campaign_results import Measure
 from dispatcher.domain.message import State
+from dispatcher.domain.proportions import Difference, Share
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.web.console import labels
 from dispatcher.web.console.menu import menu
@@ -21,6 +24,7 @@ from dispatcher.web.pages.customer import calendar_day, day, fill
 FOLDER = Path(__file__).parent
 PREVIEWS = FOLDER.parent / "previews"
 SCRIPT = (FOLDER / "live.js").read_text(encoding="utf-8")
+CHARTS = (FOLDER / "charts.js").read_text(encoding="utf-8")
 STYLE = "\n".join(path.read_text(encoding="utf-8") for path in (FOLDER / "style.css", PREVIEWS / "previews.css"))
 
 # The desk's words, by the employee's language.
@@ -69,6 +73,41 @@ def percent(count: int, total: int) -> str:
     return "< 0.1 %" if 0 < share < 0.1 else f"{share:.1f} %"
 
 
+def rate(share: Share) -> str:
+    """The rate of a share; small ones with two decimals."""
+    return "–" if share.rate is None else f"{share.rate:.{_decimals(share.rate)}%}".replace("%", " %")
+
+
+def interval(share: Share) -> str:
+    """The 95 % interval of a share."""
+    found = share.interval()
+    if found is None:
+        return "–"
+    places = _decimals(share.rate or 0.0)
+    return f"{100 * found.low:.{places}f} to {100 * found.high:.{places}f} %"
+
+
+def _decimals(value: float) -> int:
+    return 2 if value < 0.05 else 1
+
+
+def points(value: float) -> str:
+    """A difference of two rates, in percentage points."""
+    return f"{100 * value:+.2f}".replace("-", "\u2212")
+
+
+def whisker(difference: Difference) -> tuple[float, float, float]:
+    """The interval of a difference and its value as places on a scale of 100 whose middle is zero."""
+    widest = max(abs(difference.interval.low), abs(difference.interval.high)) * 1.15 or 1.0
+    low, value, high = (50 + 50 * each / widest for each in (difference.interval.low, difference.value, difference.interval.high))
+    return round(low, 2), round(value, 2), round(high, 2)
+
+
+def occurred(series: Sequence[Point], measure: Measure) -> int:
+    """How often something happened in a whole time series."""
+    return sum(point.counts.get(measure, 0) for point in series)
+
+
 def when(at: datetime | None) -> str:
     """A moment, in UTC."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else "–"
@@ -91,6 +130,7 @@ _environment.filters.update(
 _environment.globals.update(
     percent=percent, order=ORDER, states=labels.STATES, reason_words=labels.reason, campaign_states=labels.CAMPAIGN_STATES
 )
+_environment.filters.update(rate=rate, interval=interval, points=points, whisker=whisker, occurred=occurred)
 _environment.globals["menu"] = menu
 _environment.globals["standstill_titles"] = labels.STANDSTILLS
 _environment.globals["CampaignState"] = CampaignState

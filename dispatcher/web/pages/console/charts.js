@@ -1,0 +1,61 @@
+// Draws the charts of a page with uPlot. The numbers are those of the table in each figure: whoever cannot see a chart reads these.
+"use strict";
+(() => {
+  const DRAWN = "drawn";
+  const DASHES = [[], [10, 4], [3, 3], [10, 4, 3, 4]];
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+  function numbers(figure) {
+    const heads = [...figure.querySelectorAll("th[data-series]")];
+    const rows = [...figure.querySelectorAll("tr[data-at]")];
+    const columns = heads.map((head, place) => rows.map((row) => Number(row.querySelectorAll("td")[place].dataset.count)));
+    return { heads, data: [rows.map((row) => Number(row.dataset.at)), ...columns] };
+  }
+
+  function draw(figure) {
+    const plot = figure.querySelector(".plot");
+    const { heads, data } = numbers(figure);
+    plot.replaceChildren();
+    if (data[0].length < 2) return; // one interval is no line
+    plot.classList.add(DRAWN);
+    const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 } };
+    const count = (value) => (value === null ? "–" : value.toLocaleString("en").replaceAll(",", "\u202f"));
+    const series = heads.map((head, place) => ({
+      label: head.textContent,
+      stroke: colour(`chart-${head.dataset.series}`),
+      dash: DASHES[place], // lines differ by more than their colour
+      width: 2,
+      value: (_, value) => count(value),
+      points: { show: false },
+    }));
+    const moment = (_, at) => (at === null ? "–" : new Date(at * 1000).toISOString().slice(0, 16).replace("T", " "));
+    const options = {
+      width: plot.clientWidth,
+      height: 260,
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
+      scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.05)] } },
+      series: [{ label: "From", value: moment }, ...series],
+      axes: [
+        { ...axis, ...dates() },
+        { ...axis, size: 64, values: (_, splits) => splits.map((value) => (Number.isInteger(value) ? count(value) : "")) },
+      ],
+    };
+    const chart = new uPlot(options, data, plot);
+    new ResizeObserver(() => {
+      if (chart.root.isConnected && plot.clientWidth > 0) chart.setSize({ width: plot.clientWidth, height: 260 });
+    }).observe(plot);
+  }
+
+  // The labels of the axis: times of a day, and its date where the day begins.
+  function dates() {
+    const text = (at, parts) => new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", ...parts }).format(new Date(at * 1000));
+    const day = (at) => text(at, { day: "numeric", month: "short" });
+    const time = (at) => text(at, { hour: "2-digit", minute: "2-digit" });
+    return { values: (_, splits) => splits.map((at) => (at % 86400 === 0 ? day(at) : time(at))), space: 70 };
+  }
+
+  const drawAll = () => document.querySelectorAll("figure.chart").forEach(draw);
+  drawAll();
+  new MutationObserver(drawAll).observe(document.getElementById("main"), { childList: true }); // the page was updated
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+})();
