@@ -15,6 +15,7 @@ from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, IN_A_LINK, RES
 from dispatcher.content.environment import TemplateEnvironment
 from dispatcher.content.inline_styles import style_faults
 from dispatcher.content.mail_html import GAP, GAP_EDGES, link_fault, link_is_allowed, read_mail_html
+from dispatcher.content.statement_pairs import unpaired
 from dispatcher.content.themes import NEUTRAL
 from dispatcher.domain.message import Mode
 from dispatcher.domain.spelling import did_you_mean
@@ -24,6 +25,7 @@ Finding: TypeAlias = tuple[int, str, str]
 _TEXT_LINK = re.compile(rf"(?:https?://|www\.)(?:{GAP.pattern}|[^\s<>\"'])+", re.IGNORECASE)
 _THEME = {**NEUTRAL.values("en"), "logo_url": "https://www.bank.example/logo.png", "logo_width": "1", "logo_height": "1"}
 _Kind = TypeVar("_Kind", bound=nodes.Node)
+_MACRO = re.compile(r"\{%-?\s*macro\s+(\w+)")
 _LITERAL = (nodes.List, nodes.Tuple, nodes.Const)
 
 
@@ -42,7 +44,8 @@ def check_source(
         tree = env.parse(source, name)
         names = env.compile_source(name, source, tree)
     except TemplateSyntaxError as error:
-        return [(error.lineno, "syntax", error.message or "can't be read")]
+        line, message = unpaired(env, source) or (error.lineno, error.message or "can't be read")
+        return [(line, "syntax", message)]
     except Exception as error:  # too deep, too many blocks, a constant that can't be computed: Jinja passes on Python's own errors
         return [(1, "syntax", f"can't be compiled ({type(error).__name__})")]
     parts = _TreeNodes(tree)
@@ -51,6 +54,7 @@ def check_source(
         *_attributes(parts),
         *_modes(parts),
         *_references(parts, name, shared),
+        *_filters(env, parts),
         *_imports_without_context(env, parts),
         *_loops_and_escaping(parts),
         *_calls(parts),
@@ -68,11 +72,11 @@ def used_variables(env: TemplateEnvironment, source: str) -> frozenset[str]:
 
 
 def defined_macros(env: TemplateEnvironment, source: str) -> frozenset[str]:
-    """The macros that a source defines; none if it has a syntax error, which `check_source` reports."""
+    """The macros that a source defines, also one with a syntax error: `check_source` reports that, and no use of its macros."""
     try:
         return frozenset(node.name for node in env.parse(source).find_all(nodes.Macro))
     except (TemplateSyntaxError, RecursionError):
-        return frozenset()
+        return frozenset(_MACRO.findall(source))
 
 
 class _TreeNodes:
@@ -146,6 +150,13 @@ def _references(tree: _TreeNodes, name: str, shared: Mapping[str, frozenset[str]
                 macro = alias[0] if isinstance(alias, tuple) else alias
                 if macro not in shared[target]:
                     yield node.lineno, macro, f"no such macro in {target}{did_you_mean(macro, shared[target])}"
+
+
+def _filters(env: TemplateEnvironment, tree: _TreeNodes) -> Iterator[Finding]:
+    """Filters that do not exist. Within an `if`, Jinja notices only when the text is rendered."""
+    for node in tree.find(nodes.Filter):
+        if node.name not in env.filters:
+            yield node.lineno, node.name, f"no such filter{did_you_mean(node.name, env.filters)}"
 
 
 def _imports_without_context(env: TemplateEnvironment, tree: _TreeNodes) -> Iterator[Finding]:

@@ -346,6 +346,33 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
         "{% macro more() %}<p>Nog iets</p>{% endmacro %}\n{% block headline %}",
         4,
     ),
+    "an unknown mode": ("T002", DECLARATION, '["tailored", "standard"]', '["tailord", "standard"]', 6),
+    "a mode that no text can have": ("T002", DECLARATION, '["tailored", "standard"]', '["tailored", "none"]', 6),
+    "modes that are no list": ("T002", DECLARATION, '["tailored", "standard"]', '"tailored"', 6),
+    "an unknown mode of a variable": ("T002", DECLARATION, 'modes = ["tailored"]', 'modes = ["tailord"]', 18),
+    "an unknown type of a variable": ("T002", DECLARATION, '"money"', '"mony"', 23),
+    "a mistyped category": ("T603", DECLARATION, 'category = "identity"', 'category = "identiti"', 12),
+    "a category in capitals": ("T002", DECLARATION, 'category = "identity"', 'category = "Identity"', 12),
+    "a mistyped table of a WhatsApp text": ("T002", TEXTS, "[whatsapp.tailored]", "[whatsapp.tailord]", 13),
+    "an amount without its filter": ("T608", NL, "{{ amount | money }}", "{{ amount }}", 6),
+    "an amount that a macro shows without its filter": ("T608", NL, '"Bereken je lening"', "amount", 8),
+    "an amount in an SMS without its filter": ("T608", TEXTS, "{{ amount | money }} {{ offer", "{{ amount }} {{ offer", 11),
+    "a WhatsApp value without its filter": ("T608", TEXTS, '2 = "{{ amount | money }}"', '2 = "{{ amount }}"', 17),
+    "an amount with the filter of a number": ("T608", TEXT, "{{ amount | money }}", "{{ amount | number }}", 2),
+    "a date without its filter": ("T608", NL, "<h2>", "<p>{{ until }}</p><h2>", 7),
+    "a name with the filter of an amount": ("T608", TEXT, ", {{ project }}", ", {{ project | money }}", 2),
+    "a filter that does not exist, in a condition": ("T003", TEXT, ", {{ project }}", ", {{ project | uper }}", 2),
+    "an if without its end": ("T003", TEXT, ", {{ project }}{% endif %}", ", {{ project }}", 2),
+    "a block without its end": ("T003", NL, "{% endblock %}\n{% block ways_out", "{% block ways_out", 5),
+    "a for without its end": ("T003", NL, "<h2>", '{% for each in ["a"] %}<h2>', 7),
+    "a macro without its end": ("T003", NL, "{% block headline", "{% macro more() %}\n{% block headline", 4),
+    "a macro of the shared files without its end": ("T003", MACROS, "{% endmacro %}\n", "", 1),
+    "an if in a subject without its end": ("T003", TEXTS, 'subject = "', "subject = \"{% if mode == 'tailored' %}", 7),
+    "an endif without its if": ("T003", TEXT, ", {{ project }}{% endif %}", ", {{ project }}{% endif %}{% endif %}", 2),
+    "an outer if without its end": ("T003", NL, "<h2>", "{% if amount %}\n{% if project %}x{% endif %}\n<h2>", 7),
+    "an inner if without its end": ("T003", NL, "<h2>", "{% if amount %}\n<p>a{% if project %}x</p>\n{% endif %}\n<h2>", 8),
+    "a fixed amount in a macro's argument": ("T502", NL, '"Bereken je lening"', '"Leen € 25.000"', 8),
+    "an example in place of its variable": ("T501", FR, "{{ amount | money }}", "1 500 €", 6),
     "a shared file that nobody uses": ("T604", "_shared/old.html", "", "<p>x</p>", 1),
 }
 SARIF_SCHEMA = {  # the part of SARIF 2.1.0 (OASIS, sarif-schema-2.1.0.json) that this program writes
@@ -390,8 +417,21 @@ SARIF_SCHEMA = {  # the part of SARIF 2.1.0 (OASIS, sarif-schema-2.1.0.json) tha
         },
     },
 }
+ALONE = (  # faults of which nothing else follows: the one finding is the only error or warning
+    *("an unknown mode", "a mode that no text can have", "modes that are no list", "an unknown mode of a variable"),
+    *("an unknown type of a variable", "a mistyped category", "a category in capitals", "a mistyped table of a WhatsApp text"),
+    *("an amount without its filter", "an amount that a macro shows without its filter", "a WhatsApp value without its filter"),
+    *("an amount with the filter of a number", "a name with the filter of an amount", "an if without its end"),
+    *("a block without its end", "a macro of the shared files without its end", "an if in a subject without its end"),
+)
 FOUND_IN = {"no text part": NL, "a variable that only the HTML uses": NL}  # where it is not the file that was changed
 ALSO = {  # further changes that a fault needs, to be a fault of its own
+    "a fixed amount in a macro's argument": (TEXT, sound_folder()[TEXT], REMOVED),  # the text part is made from the HTML
+    "a date without its filter": (
+        DECLARATION,
+        "[variables.amount]",
+        '[variables.until]\ncategory = "product"\ntype = "date"\nexample = 2027-03-31\n[variables.amount]',
+    ),
     "a credit warning hidden in Outlook's dark scheme": (LAYOUT, "<style>", '<style data-css-inline="ignore">'),
     "a plural after any number": (
         DECLARATION,
@@ -437,6 +477,13 @@ def test_each_fault_has_its_code_file_and_line(tmp_path: Path, name: str) -> Non
     file = FOUND_IN.get(name, file)
     found = lint_folder(POLICY, write(tmp_path, changed(name)))
     assert [each for each in found if (each.code, each.file, each.line) == (code, file, line)], "\n".join(map(str, found))
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_one_fault_is_one_error(tmp_path: Path, name: str) -> None:
+    code, file, _, _, line = FAULTS[name]
+    found = [each for each in lint_folder(POLICY, write(tmp_path, changed(name))) if each.severity is not Severity.INFO]
+    assert [(each.code, each.file, each.line) for each in found] == [(code, file, line)], "\n".join(map(str, found))
 
 
 def test_harmless_variations_raise_no_alarm(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def _named(sample: LintSample) -> Iterator[LintFinding]:
     required = sample.requirements
     if not required.commercial or sample.request.channel is Channel.PUSH:
         return
-    for part, text in sample.texts:
+    for part, text in sample.sent_texts:
         if part == "email.subject":
             continue
         if required.sender not in text:
@@ -57,7 +57,7 @@ def _named(sample: LintSample) -> Iterator[LintFinding]:
 
 def _warning(sample: LintSample) -> Iterator[LintFinding]:
     warning, page = one_line(sample.requirements.warning), sample.page
-    for part, text in sample.texts:
+    for part, text in sample.sent_texts:
         if part in ("email.subject", "push.title", "email.html"):
             continue
         if warning not in one_line(text):
@@ -108,8 +108,6 @@ def _example(sample: LintSample) -> Iterator[LintFinding]:
     """A text that shows a rate or a cost and not the whole representative example."""
     for part, text in sample.texts:
         shown = one_line(text)
-        if part == "email.text" and sample.sources.is_generated(sample.request.language, part):
-            continue  # the HTML, from which it is made, has the finding
         if not (rate := _RATE.search(shown) or _COST.search(shown)):
             continue
         names = word_lists().representative_example[sample.request.language]

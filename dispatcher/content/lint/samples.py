@@ -70,8 +70,18 @@ class LintSample:
         return self.template.requirements(self.request, self.template.values(self.request))
 
     @property
+    def has_generated_text(self) -> bool:
+        """Whether the text part of a mail is made from its HTML: what the author wrote is in the HTML, and reported there."""
+        return self.sources.is_generated(self.request.language, "email.text")
+
+    @property
     def texts(self) -> Iterator[tuple[str, str]]:
-        """The parts that hold text, each with its text; of the HTML what is shown."""
+        """The parts that somebody wrote, each with its text; of the HTML what is shown."""
+        return ((part, text) for part, text in self.sent_texts if part != "email.text" or not self.has_generated_text)
+
+    @property
+    def sent_texts(self) -> Iterator[tuple[str, str]]:
+        """The same with a text part that is made from the HTML."""
         if isinstance(self.content, Email):
             yield "email.subject", self.content.subject
             if self.page:
@@ -102,7 +112,7 @@ class LintSample:
     def place_of(self, part: str, text: str) -> Place:
         """The line of a part on which a text of the message stands; where the part begins if it is not found."""
         marked = {"email.html": self.html, "email.text": self.marked_text}.get(part)
-        position = marked.text.find(text) if marked else -1
+        position = _position(text, marked.text) if marked else -1
         if marked and position >= 0:
             own = [each for each in marked.origin(position) if each[0].startswith(f"{self.template.name}/")]
             if own or marked.origin(position):
@@ -146,6 +156,13 @@ class LintSample:
             modes=(self.mode.value,),
             templates=(self.template.name,),
         )
+
+
+def _position(text: str, whole: str) -> int:
+    """Where a text stands in another, -1 if it does not: not within a longer number."""
+    number = (r"(?<![0-9.,])" if text[:1].isdigit() else "", r"(?![0-9]|[.,][0-9])" if text[-1:].isdigit() else "")
+    found = re.search(re.escape(text).join(number), whole) if any(number) else None
+    return found.start() if found else whole.find(text)
 
 
 def read_samples(template: Template, context: LintContext) -> list[LintSample]:
