@@ -1,4 +1,4 @@
-"""Which Jinja statement has no end, or no beginning. Jinja names the line where it noticed; the author looks for the other one. Pure."""
+"""Which Jinja statement has no end, or no beginning. Jinja names the line where it noticed, and not that of the statement. Pure."""
 
 from __future__ import annotations
 

@@ -71,13 +71,20 @@ def _lint(policy: Policy, report: FolderReport) -> list[LintFinding]:
 
 def lint_context(policy: Policy, template: Template) -> LintContext:
     """What the policy says of the senders, links and data of a template."""
-    entity = policy.entities.get(template.entity)
-    if entity is None:
-        return LintContext(categories=policy.categories)
-    senders = {
-        language: MessageSender(name, entity.sender_address, entity=template.entity) for language, name in entity.names.items()
-    }
-    return LintContext(senders, link_hosts(entity), policy.categories)
+    rules, entity = policy.text_rules, policy.entities.get(template.entity)
+    names = entity.names if entity else {}
+    return LintContext(
+        senders={
+            language: MessageSender(name, entity.sender_address, entity=template.entity)
+            for language, name in names.items()
+            if entity
+        },
+        hosts=link_hosts(entity) if entity else None,
+        categories=policy.categories,
+        push_title_max=rules.push_title_max,
+        push_body_max=rules.push_body_max,
+        avoided_address=rules.avoided_address,
+    )
 
 
 def _disagreement(error: TemplateError, template: Template) -> LintFinding:

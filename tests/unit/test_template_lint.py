@@ -30,6 +30,7 @@ EXAMPLE = """\
 """
 
 HARMLESS = """\
+<p>Open tot 18 u. Kies a.u.b. menu's, zoals je wilt, op www.bank.example/u/home.</p>
 <p>Tot 31 maart 2027 regel je alles 100 % online. De KBC IBAN BIC staan op je kaart! Zo zei hij: <i lang="fr">à bientôt</i>.</p>
 <p>LONG</p>
 <img src="https://www.bank.example/line.png" width="600" height="1" alt="">
@@ -373,6 +374,40 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
     "an inner if without its end": ("T003", NL, "<h2>", "{% if amount %}\n<p>a{% if project %}x</p>\n{% endif %}\n<h2>", 8),
     "a fixed amount in a macro's argument": ("T502", NL, '"Bereken je lening"', '"Leen € 25.000"', 8),
     "an example in place of its variable": ("T501", FR, "{{ amount | money }}", "1 500 €", 6),
+    "a push title that phones cut": (
+        "T211",
+        TEXTS,
+        'title = "',
+        'title = "Bekijk het eens rustig bij een kop koffie in je kantoor: ',
+        2,
+    ),
+    "a push title that a huge amount makes too long": (
+        "T211",
+        TEXTS,
+        'title = "',
+        'title = "Leen nu tot {{ amount | money }} of misschien wat meer: ',
+        2,
+    ),
+    "a push body that phones cut": ("T211", TEXTS, 'body = "', f'body = "{"Leen rustig en met verstand. " * 5}', 3),
+    "the Dutch u": ("T512", NL, '"Bereken je lening"', '"Bereken uw lening"', 8),
+    "the French tu": ("T512", FR, "<h2>", "<p>Crédit : choisis, et on t’aide.</p><h2>", 7),
+    "the German du": ("T512", "offer/de/texts.toml", 'preheader = "', 'preheader = "Für dich: ', 8),
+    "the German ihr": ("T512", "offer/de/email.txt", "Werbung", "Werbung\nWas könnt ihr tun?", 2),
+    "the Dutch u in an alt text": (
+        "T512",
+        NL,
+        "<h2>",
+        '<img src="https://www.bank.example/k.jpg" width="60" height="90" alt="Uw keuken"><h2>',
+        7,
+    ),
+    "the Dutch u in a WhatsApp text": ("T512", TEXTS, 'approved = "Info {{1}}', 'approved = "Info voor u {{1}}', 15),
+    "the Dutch u in a button": (
+        "T512",
+        TEXTS,
+        'approved = "Info',
+        'buttons = [{ title = "Uw STOP", payload = "STOP" }]\napproved = "Info',
+        15,
+    ),
     "a shared file that nobody uses": ("T604", "_shared/old.html", "", "<p>x</p>", 1),
 }
 SARIF_SCHEMA = {  # the part of SARIF 2.1.0 (OASIS, sarif-schema-2.1.0.json) that this program writes

@@ -222,6 +222,38 @@ def test_the_texts_of_another_template_are_no_translations(draft: Path, form: Ex
 
 
 @pytest.mark.parametrize("form", ExchangeFormat)
+def test_an_import_without_a_change_writes_nothing(draft: Path, form: ExchangeFormat) -> None:
+    before, text = bytes_of(draft), exported(content.load(draft), form)
+    result = imported(draft, text, form)
+    assert (result.files, bytes_of(draft)) == ((), before)
+    assert len(result.untranslated) > 20
+
+
+@pytest.mark.parametrize("form", ExchangeFormat)
+def test_the_same_alt_text_in_two_languages_is_no_translation(folder: Path, form: ExchangeFormat) -> None:
+    picture = '<img src="https://www.kbc-bank.example/a.png" width="520" height="260"\n  alt="A bright kitchen"><hr>{{ heading('
+    for language in LANGUAGES:
+        page = folder / "loan_offer" / language / "email.html"
+        page.write_text(changed(page.read_text(encoding="utf-8"), "{{ heading(", picture), encoding="utf-8")
+    before, text = bytes_of(folder), exported(content.load(folder), form)
+    assert text.count("#, fuzzy\n" if form is PO else 'state="initial"') == 1
+    result = imported(folder, text, form)
+    assert (result.untranslated, bytes_of(folder)) == (("email.html/alt-1",), before)
+
+
+def test_an_alt_text_on_a_later_line_of_its_tag_has_its_mark(draft: Path) -> None:
+    picture = '{# TO WRITE #}<img src="https://www.kbc-bank.example/a.png"\n  alt="Une cuisine claire"><hr>{{ heading('
+    for language, text in (
+        ("en", picture.replace("{# TO WRITE #}", "").replace("Une cuisine claire", "A kitchen")),
+        ("fr", picture),
+    ):
+        page = draft / "loan_offer" / language / "email.html"
+        page.write_text(changed(page.read_text(encoding="utf-8"), "{{ heading(", text), encoding="utf-8")
+    unit = exported(content.load(draft)).partition('msgctxt "email.html/alt-1"')[0].rpartition("\n\n")[2]
+    assert "#, fuzzy" in unit
+
+
+@pytest.mark.parametrize("form", ExchangeFormat)
 def test_an_import_removes_the_marks_of_its_texts(draft: Path, form: ExchangeFormat) -> None:
     text = exported(content.load(draft), form)
     text = text.replace("#, fuzzy\n", "").replace('state="initial"', 'state="translated"')

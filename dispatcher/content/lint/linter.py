@@ -9,6 +9,7 @@ from dispatcher.content.catalog import FolderReport
 from dispatcher.content.declaration import IN_A_LINK
 from dispatcher.content.errors import TemplateError
 from dispatcher.content.lint.accessibility import accessibility
+from dispatcher.content.lint.address_forms import avoided_address
 from dispatcher.content.lint.consistency import consistency
 from dispatcher.content.lint.deliverability import deliverability
 from dispatcher.content.lint.facts import example_facts, facts
@@ -16,6 +17,7 @@ from dispatcher.content.lint.findings import LintFinding, lint_rules
 from dispatcher.content.lint.law import law
 from dispatcher.content.lint.links import links
 from dispatcher.content.lint.plain_values import plain_values
+from dispatcher.content.lint.push_lengths import push_lengths
 from dispatcher.content.lint.rendering import chosen_links, declared_categories, withheld
 from dispatcher.content.lint.reply_buttons import buttons
 from dispatcher.content.lint.samples import LintContext, read_samples
@@ -54,6 +56,8 @@ def lint_template(template: Template, context: LintContext) -> list[LintFinding]
     found += plain
     found += _without_consequences(consistency(samples), plain, template)
     found += wording(samples)
+    found += avoided_address(samples, context.avoided_address)
+    found += push_lengths(samples, context)
     found += unreached(samples)
     found += buttons(samples)
     found += chosen_links(samples)

@@ -90,10 +90,10 @@ def _shown(source: str, files: Mapping[str, str]) -> Iterator[tuple[int, str, st
         for each in tree.find_all(nodes.Assign)
         if isinstance(each.target, nodes.Name) and isinstance(each.node, nodes.Name)
     }
-    for output in tree.find_all((nodes.Output, nodes.CallBlock)):
-        for node in output.nodes if isinstance(output, nodes.Output) else (output.call,):
-            for line, name, used in _of(node, "", macros):
-                yield line, aliases.get(name, name), used
+    shown = [node for output in tree.find_all(nodes.Output) for node in output.nodes]
+    for node in (*shown, *(block.call for block in tree.find_all(nodes.CallBlock))):
+        for line, name, used in _of(node, "", macros):
+            yield line, aliases.get(name, name), used
 
 
 def _of(node: Any, used: str, macros: Mapping[str, nodes.Macro]) -> Iterator[tuple[int, str, str]]:

@@ -27,12 +27,16 @@ PARTS: Mapping[Channel, str] = {Channel.PUSH: "push.body", Channel.EMAIL: "email
 
 @dataclass(frozen=True, slots=True)
 class LintContext:
-    """What the linter takes from the policy: the sender of each language, the hosts that links may name, and for each mode (and
-    "service") the data categories that a message may use. Without `categories` every one is allowed."""
+    """What the linter takes from the policy: the sender of each language, the hosts that links may name, for each mode (and
+    "service") the data categories that a message may use, the characters that a push may have (0: any number), and the words by
+    language of a form of address that is not the bank's. Without `categories` every one is allowed."""
 
     senders: Mapping[Language, MessageSender] = field(default_factory=dict)
     hosts: LinkHosts | None = None
     categories: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    push_title_max: int = 0
+    push_body_max: int = 0
+    avoided_address: Mapping[Language, tuple[str, ...]] = field(default_factory=dict)
 
 
 def first_by_language(samples: Iterable[LintSample]) -> Iterable[LintSample]:
