@@ -89,7 +89,10 @@ def lint_context(policy: Policy, template: Template) -> LintContext:
 
 def _disagreement(error: TemplateError, template: Template) -> LintFinding:
     document = toml.read(error.file, template.source.get(error.file, ""))
-    line = document.line(*error.field.split(".")) if isinstance(document, toml.Document) else error.line
+    line = error.line
+    if isinstance(document, toml.Document):
+        path = tuple(error.field.split("."))
+        line = document.line(*(("product",) if path == ("topic",) and path not in document.lines else path))  # which demands it
     return LintFinding(error.file, line, "T007", lint_rules()["T007"].severity, error.field, error.value, error.message)
 
 

@@ -408,6 +408,17 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
         'buttons = [{ title = "Uw STOP", payload = "STOP" }]\napproved = "Info',
         15,
     ),
+    "a French sentence in a Dutch text": ("T508", NL, "<h2>", "<p>Vous avez des questions ? Maak een afspraak.</p><h2>", 7),
+    "an English text in a macro's argument": ("T508", NL, '"Bereken je lening"', '"Settled for you with us"', 8),
+    "a preheader in capitals": ("T206", TEXTS, 'preheader = "', 'preheader = "NU SNEL EEN LENING VOOR IEDEREEN: ', 8),
+    "a character that nobody sees": ("T206", NL, "Leen tot", "Le\u200ben tot", 6),
+    "a push link without its scheme": ("T301", TEXTS, 'link = "{{ offer_url }}"', 'link = "www.bank.example/loan"', 4),
+    "the layout of another language": ("T003", NL, "_shared/layout.html", "_shared/fr/layout.html", 1),
+    "a mistyped macro in an import": ("T003", NL, "import button", "import buton", 2),
+    "a layout that is not there": ("T003", NL, "_shared/layout.html", "_shared/layuot.html", 1),
+    "a topic that the product demands": ("T007", DECLARATION, 'topic = "consumer_credit"\n', "", 8),
+    "an address in place of its variable": ("T501", FR, "button(offer_url", 'button("https://www.bank.example/loan"', 8),
+    "an empty advertising mark": ("T402", NL, "%}Reclame{%", "%}{%", 3),
     "a shared file that nobody uses": ("T604", "_shared/old.html", "", "<p>x</p>", 1),
 }
 SARIF_SCHEMA = {  # the part of SARIF 2.1.0 (OASIS, sarif-schema-2.1.0.json) that this program writes
@@ -457,10 +468,12 @@ ALONE = (  # faults of which nothing else follows: the one finding is the only e
     *("an unknown type of a variable", "a mistyped category", "a category in capitals", "a mistyped table of a WhatsApp text"),
     *("an amount without its filter", "an amount that a macro shows without its filter", "a WhatsApp value without its filter"),
     *("an amount with the filter of a number", "a name with the filter of an amount", "an if without its end"),
+    *("a mistyped macro in an import", "a layout that is not there"),
     *("a block without its end", "a macro of the shared files without its end", "an if in a subject without its end"),
 )
 FOUND_IN = {"no text part": NL, "a variable that only the HTML uses": NL}  # where it is not the file that was changed
 ALSO = {  # further changes that a fault needs, to be a fault of its own
+    "the layout of another language": ("_shared/fr/layout.html", "", '{% extends "_shared/layout.html" %}'),
     "a fixed amount in a macro's argument": (TEXT, sound_folder()[TEXT], REMOVED),  # the text part is made from the HTML
     "a date without its filter": (
         DECLARATION,

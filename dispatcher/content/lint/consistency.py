@@ -184,7 +184,8 @@ def _different_variables(samples: list[LintSample]) -> Iterator[LintFinding]:
         used = {each.request.language: _names(each, part) for each in samples}
         for sample in samples:
             others = [names for language, names in used.items() if language != sample.request.language]
-            for name in sorted(set.intersection(*map(set, others)) - used[sample.request.language]) if others else ():
+            is_there = part in sample.sources.parts[sample.request.language]
+            for name in sorted(set.intersection(*map(set, others)) - used[sample.request.language]) if others and is_there else ():
                 place, message = _written_value(sample, part, name)
                 yield sample.finding("T501", place, f"{part}: {name}", message)
             for name in sorted(used[sample.request.language] - set().union(*others)) if others else ():
@@ -198,6 +199,8 @@ def _written_value(sample: LintSample, part: str, name: str) -> tuple[Place, str
     variable = sample.template.variables[name]
     value, keys = str(variable.example[language]), example_facts(variable, language).keys()
     for number, line in enumerate(source.source.split("\n") if source else (), 1):
+        if source and variable.type == "url" and "://" in line:
+            return source.place(number), "is used in the other languages; here an address is written"
         if source and (value in line or (keys and keys <= facts(line, language).keys())):
             return source.place(number), "is used in the other languages; here its example is written as text"
     return sample.place(part), "is used in the other languages and not in this one"

@@ -47,18 +47,20 @@ def _named(sample: LintSample) -> Iterator[LintFinding]:
     if not required.commercial or sample.request.channel is Channel.PUSH:
         return
     for part, text in sample.sent_texts:
-        if part == "email.subject":
+        if part in ("email.subject", "email.preheader"):
             continue
         if required.sender not in text:
             yield sample.finding("T401", sample.place(part), "sender.name", "this text does not name its sender")
         if sample.request.channel is Channel.EMAIL and required.mark not in text:
-            yield sample.finding("T402", sample.place(part), "advertising", f"this text does not show {required.mark!r}")
+            yield sample.finding(
+                "T402", sample.line_in(part, "block advertising"), "advertising", f"this text does not show {required.mark!r}"
+            )
 
 
 def _warning(sample: LintSample) -> Iterator[LintFinding]:
     warning, page = one_line(sample.requirements.warning), sample.page
     for part, text in sample.sent_texts:
-        if part in ("email.subject", "push.title", "email.html"):
+        if part in ("email.subject", "email.preheader", "push.title", "email.html"):
             continue
         if warning not in one_line(text):
             yield sample.finding("T404", sample.place(part), "warning", "this text lacks the sentence of its regulated topic")

@@ -96,12 +96,13 @@ def loading_findings(report: FolderReport, found: Iterable[LintFinding]) -> Iter
     static = {(error.file, error.line) for error in (*report.reading, *report.sources)}
     broken = {_folder(error.file) for error in (*report.reading, *report.sources)}
     modeless = {_template(error.file) for error in report.reading if error.field == "modes"}
+    in_shared = {SHARED} if static else set()  # a call of a macro may fail there, and the error is in the call
     seen: set[tuple[str, ...]] = set()
     for error in report.renderings:
         codes = _GUARD_CODES.get(error.field, ("T006" if error.message.startswith(IN_A_LINK) else "T005",))
         if any((code, _folder(error.file)) in reported for code in codes) or (error.file, error.line) in static:
             continue
-        if codes[0] == "T005" and (_folder(error.file) in broken or _template(error.file) in modeless):
+        if codes[0] == "T005" and (_folder(error.file) in broken or _template(error.file) in (*modeless, *in_shared)):
             continue  # an error of the sources, which is reported, makes rendering fail
         which = (error.file, str(error.line), error.field, error.message.partition(", from the examples")[0])
         if which not in seen and not (codes[0] == "T005" and (error.file, error.line) in plain):

@@ -73,6 +73,12 @@ class LintSample:
         """What the content guard would require."""
         return self.template.requirements(self.request, self.template.values(self.request))
 
+    @cached_property
+    def preheader(self) -> str:
+        """What a mailbox shows after the subject; "" where none is written."""
+        part = self.template.languages[self.request.language].parts.get("email.preheader")
+        return one_line(part.render(self.template.context(self.request))) if part else ""
+
     @property
     def has_generated_text(self) -> bool:
         """Whether the text part of a mail is made from its HTML: what the author wrote is in the HTML, and reported there."""
@@ -88,6 +94,8 @@ class LintSample:
         """The same with a text part that is made from the HTML."""
         if isinstance(self.content, Email):
             yield "email.subject", self.content.subject
+            if self.preheader:
+                yield "email.preheader", self.preheader
             if self.page:
                 yield "email.html", self.page.visible_text()
             yield "email.text", self.content.text
@@ -112,6 +120,10 @@ class LintSample:
     def place(self, part: str) -> Place:
         """Where a part begins in the sources."""
         return self.sources.place(self.request.language, part)
+
+    def line_in(self, part: str, words: str) -> Place:
+        """The line of a part's source that has these words; where the part begins if none has."""
+        return self.sources.line_of(self.request.language, part, words)
 
     def place_of(self, part: str, text: str) -> Place:
         """The line of a part on which a text of the message stands; where the part begins if it is not found."""
