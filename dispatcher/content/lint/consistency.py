@@ -46,7 +46,7 @@ def _parts_of_a_mail(sample: LintSample, mail: Email) -> Iterator[LintFinding]:
     if sample.has_generated_text:
         yield sample.finding("T507", sample.place("email.text"), "email.txt", "is made from the HTML: none is written")
         return
-    html, text = facts(page.visible_text(), language), facts(mail.text, language)
+    html, text = facts(dict(sample.sent_texts)["email.html"], language), facts(mail.text, language)
     yearless = without_years((html, text))
     html, text = comparable(html, yearless), comparable(text, yearless)
     for amount, shown in text.items():

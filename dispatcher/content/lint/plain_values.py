@@ -19,7 +19,7 @@ _FILTERS: Mapping[str, tuple[str, ...]] = {
     "date": ("date",),
     "number": ("number", "percent", "plural", "money"),
 }
-_KNOWN = frozenset(environment({}).filters)
+_ENV = environment({})
 _ALIKE_MAX = 999  # whole numbers up to this are written alike in all languages, with and without the filter
 
 
@@ -73,7 +73,7 @@ def _callable(tree: nodes.Template, files: Mapping[str, str]) -> dict[str, nodes
 @lru_cache(maxsize=32)
 def _macros(source: str) -> Mapping[str, nodes.Macro]:
     try:
-        return {each.name: each for each in environment({}).parse(source).find_all(nodes.Macro)}
+        return {each.name: each for each in _ENV.parse(source).find_all(nodes.Macro)}
     except TemplateSyntaxError:  # which loading reports
         return {}
 
@@ -81,7 +81,7 @@ def _macros(source: str) -> Mapping[str, nodes.Macro]:
 def _shown(source: str, files: Mapping[str, str]) -> Iterator[tuple[int, str, str]]:
     """Line and name of each variable that a text shows, and the first filter of a language that it goes through, or ""."""
     try:
-        tree = environment({}).parse(source)
+        tree = _ENV.parse(source)
     except TemplateSyntaxError:  # as above
         return
     macros = _callable(tree, files)
@@ -101,7 +101,7 @@ def _of(node: Any, used: str, macros: Mapping[str, nodes.Macro]) -> Iterator[tup
     if isinstance(node, nodes.Name):
         yield node.lineno, node.name, used
     elif isinstance(node, nodes.Filter):
-        if node.node is not None and node.name not in ("length", "default", "d") and node.name in _KNOWN:
+        if node.node is not None and node.name not in ("length", "default", "d") and node.name in _ENV.filters:
             yield from _of(node.node, used or (node.name if node.name in LANGUAGE_FILTERS else ""), macros)
     elif isinstance(node, nodes.CondExpr):
         yield from _of(node.expr1, used, macros)

@@ -84,14 +84,17 @@ class LintSample:
         """Whether the text part of a mail is made from its HTML: what the author wrote is in the HTML, and reported there."""
         return self.sources.is_generated(self.request.language, "email.text")
 
-    @property
-    def texts(self) -> Iterator[tuple[str, str]]:
+    @cached_property
+    def texts(self) -> tuple[tuple[str, str], ...]:
         """The parts that somebody wrote, each with its text; of the HTML what is shown."""
-        return ((part, text) for part, text in self.sent_texts if part != "email.text" or not self.has_generated_text)
+        return tuple(each for each in self.sent_texts if each[0] != "email.text" or not self.has_generated_text)
 
-    @property
-    def sent_texts(self) -> Iterator[tuple[str, str]]:
+    @cached_property
+    def sent_texts(self) -> tuple[tuple[str, str], ...]:
         """The same with a text part that is made from the HTML."""
+        return tuple(self._read_texts())
+
+    def _read_texts(self) -> Iterator[tuple[str, str]]:
         if isinstance(self.content, Email):
             yield "email.subject", self.content.subject
             if self.preheader:
