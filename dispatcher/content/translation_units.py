@@ -174,10 +174,31 @@ def _runs(source: str) -> Iterator[tuple[int, int, bool]]:
             run.append(piece)
             continue
         if texts := [each for each in run if each.kind is PieceKind.TEXT and source[each.start : each.end].strip()]:
-            inner = run[run.index(texts[0]) : run.index(texts[-1]) + 1]
+            inner = _with_whole_conditions(source, run, run.index(texts[0]), run.index(texts[-1]))
             if any(_LETTER.search(source, each.start, each.end) for each in texts):
                 yield inner[0].start, inner[-1].end, in_attribute
         run, in_attribute = [], _OPENED.search(source, piece.start, piece.end) is not None
+
+
+def _with_whole_conditions(source: str, run: list[Piece], first: int, last: int) -> list[Piece]:
+    """The pieces from `first` to `last`, and before and after them what belongs to a condition that they begin or end within: a
+    translation with other conditions, in the place of a part of one, would be no template."""
+    while first > 0 and _depths(source, run[first : last + 1])[0] < 0:
+        first -= 1
+    while last + 1 < len(run) and _depths(source, run[first : last + 1])[1] > 0:
+        last += 1
+    return run[first : last + 1]
+
+
+def _depths(source: str, inner: list[Piece]) -> tuple[int, int]:
+    """The lowest nesting of conditions within these pieces (below 0 where one began before them), and that at their end."""
+    depth = lowest = 0
+    for piece in inner:
+        word = _WORD.match(source, piece.start, piece.end) if piece.kind is PieceKind.CODE else None
+        name = word[1] if word else ""
+        lowest = min(lowest, depth - 1 if name in ("elif", "else", "endif") else depth)
+        depth += (name == "if") - (name == "endif")
+    return lowest, depth
 
 
 def read_parts(files: Mapping[str, str], template: str, language: Language) -> dict[str, SourcePart]:

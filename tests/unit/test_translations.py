@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from dispatcher.content import Catalog, NewTemplate, texts_to_write
 from dispatcher.content.translation_units import codes, pair_units, pieces
 from dispatcher.domain.message import Kind
 from dispatcher.domain.recipient import LANGUAGES
+from dispatcher.intake import translation_files
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.translation_files import ExchangeFormat
 from dispatcher.policy import parse, shipped
@@ -219,6 +221,18 @@ def test_the_texts_of_another_template_are_no_translations(draft: Path, form: Ex
     assert text.count("#, fuzzy\n" if form is PO else "<target") > 20
     result = imported(draft, text, form)
     assert (result.translated, result.changed) == (0, 0)
+
+
+@pytest.mark.parametrize("form", ExchangeFormat)
+def test_a_translation_may_have_the_conditions_of_its_source(draft: Path, form: ExchangeFormat) -> None:
+    pairs = pair_units(content.load(draft)["loan_offer"].source, "loan_offer", "en", "nl")
+    here, there = next((here, there) for here, there in pairs if here.id == "email.txt/1")
+    assert codes(here.text) != codes(there.text)
+    exchange = translation_files.read("file", exported(content.load(draft), form, "nl").encode())
+    units = [replace(unit, target=unit.target or unit.source, needs_work=False) for unit in exchange.units]
+    text = translation_files.write(replace(exchange, units=units), form).decode()
+    assert imported(draft, text, form).untranslated == ()
+    assert here.text in (draft / "loan_offer" / "nl" / "email.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("form", ExchangeFormat)
