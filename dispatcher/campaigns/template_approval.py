@@ -10,8 +10,7 @@ from enum import StrEnum
 from dispatcher.content import Catalog, Template, texts_to_write
 from dispatcher.delivery.approval_check import DIGEST_SHOWN, not_approved_text, unapproved
 from dispatcher.domain.message import Kind
-from dispatcher.domain.person_names import is_same_name
-from dispatcher.domain.principal import is_same_principal
+from dispatcher.domain.principal import USER_PREFIX, is_author, is_same_principal
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.campaigns import lifecycle, template_approvals
 from dispatcher.ledger.campaigns.template_approvals import Approval, FirstApproval, NewApproval
@@ -114,8 +113,12 @@ def set_approval(
     version = _former_version(services, name, digest) or template_version(services, name)
     actor, comment = actor.strip(), comment.strip()
     with lend(services.pool) as connection:
-        names = users.names_of(connection, actor)
-    if errors := list(approval_obstacles(version, approved, actor, digest, names)):
+        names, author = users.names_of(connection, actor), version.template.author
+        is_nobody = author.startswith(USER_PREFIX) and users.find(connection, author) is None
+    errors = list(approval_obstacles(version, approved, actor, digest, names))
+    if approved and is_nobody:
+        errors.append(InputError(f"{name}/template.toml", 0, "author", f"{author} is nobody who signs in: `dispatcher users list`"))
+    if errors:
         raise BadInput(*errors)
     template, first = version.template, version.first
     if version.approval is not None and version.approval.approved is approved and not (first and not approved):
@@ -234,7 +237,7 @@ def approval_obstacles(
     if digest is not None and not (len(digest) >= DIGEST_SHOWN and template.digest.startswith(digest)):
         message = f"{template.name} is now {template.digest[:DIGEST_SHOWN]}; look at it again"
         errors.append(InputError("approval", 0, "digest", message))
-    if approved and template.author and any(is_same_name(each, template.author) for each in (actor, *names)):
+    if approved and template.author and is_author(template.author, actor, names):
         errors.append(
             InputError("approval", 0, "actor", f"{template.author} wrote {template.name}: somebody else has to approve it")
         )

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from channels.base import Channel, Content, Email, Event, EventKind, Outbound, Push, Receipt, Sms, Uncertain, WhatsApp, assemble
 from channels.send_window import SendWindow
+from dispatcher.campaigns.template_approval import draft_error
 from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, Template, example_request
 from dispatcher.delivery.whatsapp_texts import content_sids
 from dispatcher.domain.message import Mode
@@ -42,6 +43,10 @@ _ADDRESS_LINES: Mapping[Channel, str] = {
     Channel.WHATSAPP: 'whatsapp = "+32…"',
     Channel.PUSH: 'push = "the token of a device"',
 }
+_POLICY_FILE = (
+    "the policy file that DISPATCHER_POLICY names, then `dispatcher policy adopt`. "
+    "Without DISPATCHER_POLICY the shipped policy is used: begin with `dispatcher policy show --text > policy.toml`"
+)
 _OWN_REPORTS = frozenset({
     *(EventKind.ACCEPTED, EventKind.DEFERRED, EventKind.DELIVERED, EventKind.READ, EventKind.ENGAGED, EventKind.FAILED)
 })  # fmt: skip
@@ -80,8 +85,8 @@ def send_test(services: Services, tester: Tester, request: TestRequest) -> Teste
     if not request.actor.strip():
         _refuse("actor", "missing: name who sends the test")
     if address is None:
-        where = f"[testers.{tester.name}] of the policy file (DISPATCHER_POLICY), then `dispatcher policy adopt`"
-        _refuse("channel", f"{tester.name} has no address for {request.channel}: add {_ADDRESS_LINES[request.channel]} to {where}")
+        line, has = _ADDRESS_LINES[request.channel], f"{tester.name} has no address for {request.channel}"
+        _refuse("channel", f"{has}: add {line} to [testers.{tester.name}] of {_POLICY_FILE}")
     content = _content(services, request)
     with lend(services.pool) as connection, connection.transaction():
         policies.require_in_force(connection, services.policy.digest)
@@ -207,6 +212,8 @@ def _with_content_sid(services: Services, request: TestRequest, content: WhatsAp
     sids = content_sids(template, approved, services.whatsapp_account)
     place = (request.language, template.render_mode(request.mode))
     if place not in sids:
+        if error := draft_error(template):
+            raise BadInput(error)
         _refuse("template", f"WhatsApp has not approved this text of {template.name}: `dispatcher templates whatsapp push`")
     return WhatsApp(sids[place], content.variables)
 

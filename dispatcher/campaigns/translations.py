@@ -6,7 +6,7 @@ translated, or was translated from a text that has changed since, blocks approva
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from dispatcher import content
 from dispatcher.campaigns.template_approval import known_template
 from dispatcher.content import Catalog, ContentRefusal, InvalidTemplates, Template, TemplateError, example_request
 from dispatcher.content.translation_state import FILE, TranslationState, read_state
-from dispatcher.content.translation_units import TranslationUnit, codes, pair_units, replaced
+from dispatcher.content.translation_units import TranslationUnit, codes, is_same_sentence, pair_units, replaced
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake import translation_files
@@ -44,12 +44,16 @@ def export(catalog: Catalog, name: str, source: str, target: str, exchange_forma
     """The texts of a template from one language to another, for translators. Raises `BadInput`."""
     _check_languages("--language", source, target)
     template = known_template(catalog, name)
+    return translation_files.write(Exchange(name, source, target, _exported_units(template, source, target)), exchange_format)
+
+
+def _exported_units(template: Template, source: str, target: str) -> list[ExchangeUnit]:
     made_from = _state(template).made_from.get(target, {})
     units = []
-    for here, there in pair_units(template.source, name, source, target):
+    for here, there in pair_units(template.source, template.name, source, target):
         digest = made_from.get(here.id, "")
-        is_marked = here.is_marked or there.is_marked
-        needs_work = is_marked or (bool(made_from) and digest != here.digest)
+        is_untranslated = here.is_marked or there.is_marked or (not digest and is_same_sentence(here.text, there.text))
+        needs_work = is_untranslated or (bool(made_from) and digest != here.digest)
         is_of_this = (not made_from or bool(digest)) and not (needs_work and codes(here.text) != codes(there.text))
         units.append(
             ExchangeUnit(
@@ -61,7 +65,16 @@ def export(catalog: Catalog, name: str, source: str, target: str, exchange_forma
                 place=(there.part.file, there.line),
             )
         )
-    return translation_files.write(Exchange(name, source, target, units), exchange_format)
+    return units
+
+
+def _is_as_exported(template: Template, exchange: Exchange) -> bool:
+    """Whether nobody has worked on a file since its export."""
+
+    def state_of(units: Iterable[ExchangeUnit]) -> dict[str, tuple[str, bool]]:
+        return {unit.id: (unit.target, unit.needs_work or not unit.target) for unit in units}
+
+    return state_of(exchange.units) == state_of(_exported_units(template, exchange.source, exchange.target))
 
 
 def import_file(folder: Path, catalog: Catalog, file: Path) -> TranslationImport:
@@ -85,7 +98,8 @@ def import_file(folder: Path, catalog: Catalog, file: Path) -> TranslationImport
     files = replaced(template.source, changes)
     if changes:
         _check_result(str(file), files, by_id, targets, changes)
-    state = _new_state(template, exchange, pairs, translated, bool(changes))
+    is_unchanged = _is_as_exported(template, exchange)
+    state = "" if is_unchanged else _new_state(template, exchange, pairs, translated, bool(changes))
     if state:
         files[f"{template.name}/{FILE}"] = state
     before = {**template.source, f"{template.name}/{FILE}": template.translations}

@@ -16,7 +16,7 @@ from channels.alerts import alert
 from channels.base import Channel, ChannelError, WhatsApp
 from channels.whatsapp_templates import Category, NewContent, ProviderTemplate, TemplateClient, TemplateStatus
 from dispatcher.campaigns.template_approval import blocking_findings, draft_error, known_template
-from dispatcher.content import Template, TemplateError, example_request
+from dispatcher.content import Template, TemplateError, example_request, is_draft
 from dispatcher.content.template import WhatsAppTemplate
 from dispatcher.delivery.whatsapp_texts import text_key, texts_of
 from dispatcher.domain.message import Kind, Mode
@@ -145,7 +145,8 @@ def push(services: Services, name: str | None = None) -> list[TextStatus]:
 
 
 def _push(services: Services, name: str | None = None, *, is_checked: bool = False) -> list[TextStatus]:
-    """As `push`. Without the checks for the sandbox, which shows the texts to nobody: the linter takes a second for a template."""
+    """As `push`. Without the checks for the sandbox, which shows the texts to nobody: the linter takes a second for a template.
+    Drafts are left out: their texts are those of another template."""
     client = _client(services)
     listed = _list(client)
     found = _adopt(services, client, listed, name)
@@ -153,6 +154,8 @@ def _push(services: Services, name: str | None = None, *, is_checked: bool = Fal
         _check_texts(services, _unsubmitted(services, client.account, name, found))
     done = 0
     for local in _local_texts(services, client.account, name):
+        if is_draft(local.template):
+            continue
         match = found.get(local.key)
         if match is None:
             sid = _checked(client.create(_new_template(local)), "create", local, done)
@@ -265,9 +268,8 @@ def push_to_sandbox(services: Services) -> None:
 def _has_unpushed(services: Services, account: str) -> bool:
     with lend(services.pool) as connection:
         known = whatsapp_templates.find(connection, account)
-    return any(
-        local.key not in known or known[local.key].status == TemplateStatus.MISSING for local in _local_texts(services, account)
-    )
+    texts = [local for local in _local_texts(services, account) if not is_draft(local.template)]
+    return any(local.key not in known or known[local.key].status == TemplateStatus.MISSING for local in texts)
 
 
 # -- texts here, and texts there ---------------------------------------------------------------------------------------

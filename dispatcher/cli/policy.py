@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
 import typer
 
 from dispatcher.cli.identity import open_for
@@ -15,8 +18,16 @@ app = typer.Typer(help="Show which policy is in force, and put another one in fo
 
 
 @app.command()
-def show(as_json: Json = False) -> None:
+def show(
+    text: Annotated[
+        bool, typer.Option("--text", help="Print the policy file of this process instead: to copy and change it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Show the digest of the policy in force, and of the one of this process. Exit 1 where they differ."""
+    if text:
+        _print_text(as_json)
+        return
     services = bootstrap.services()
     current = policy_in_force.find(services)
     assert current is not None  # noqa: S101  the first start puts one in force
@@ -28,6 +39,15 @@ def show(as_json: Json = False) -> None:
         pairs("", document)
     if ours != current.digest:
         raise typer.Exit(REFUSED)
+
+
+def _print_text(as_json: bool) -> None:
+    """The policy file; it needs no database."""
+    policy, source = bootstrap.policy(bootstrap.file_settings())
+    if as_json:
+        print_json({"here": policy.digest, "text": source})
+    else:
+        sys.stdout.write(source)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from jinja2 import TemplateSyntaxError
 from markupsafe import escape
 
 from dispatcher.content import toml, translation_state
-from dispatcher.content.declaration import RESERVED, Declaration, TemplateVariable, read_declaration
+from dispatcher.content.declaration import RESERVED, Declaration, TemplateVariable, has_faulty_modes, read_declaration
 from dispatcher.content.environment import BytecodeStore, TemplateEnvironment, environment
 from dispatcher.content.errors import InvalidTemplates, TemplateError
 from dispatcher.content.generated_text import GenerationError, generated_part
@@ -233,7 +233,8 @@ def _draft(files: Mapping[str, str]) -> _Draft:
         draft.faults += faults
         draft.declarations[name] = declaration
         for language in LANGUAGES:
-            texts = read_source_files(f"{name}/{language}", files, declaration.channels, sorted(declaration.info.modes))
+            modes, has_modes = sorted(declaration.info.modes), not has_faulty_modes(faults)
+            texts = read_source_files(f"{name}/{language}", files, declaration.channels, modes, has_modes=has_modes)
             draft.faults += texts.faults
             draft.texts[name, language] = texts
     _generate_texts(draft)

@@ -18,7 +18,7 @@ from dispatcher.content.toml import Document, Path
 from dispatcher.content.values import READERS
 from dispatcher.domain.message import Kind, Mode, OfferType, TemplateInfo
 from dispatcher.domain.recipient import LANGUAGES, Language
-from dispatcher.domain.spelling import did_you_mean
+from dispatcher.domain.spelling import did_you_mean, nearest
 
 RENDER_MODES = (Mode.TAILORED, Mode.STANDARD)  # the modes in which a message can be rendered
 RESERVED: Mapping[str, frozenset[str]] = {  # names that every text may use besides its variables, with their attributes
@@ -109,6 +109,8 @@ def read_declaration(name: str, document: Document, topics: Iterable[str]) -> tu
     modes = frozenset(
         Mode(mode) for mode in reader.choices(("modes",), [mode.value for mode in RENDER_MODES], default=["standard"])
     )
+    if has_faulty_modes(reader.faults):  # one error, and not one for each variable and text of the other modes
+        modes = modes or frozenset(RENDER_MODES)
     channels = tuple(Channel(channel) for channel in reader.choices(("channels",), [channel.value for channel in Channel]))
     topic = reader.choice(("topic",), list(topics), required=False)
     info = TemplateInfo(
@@ -133,6 +135,11 @@ def read_declaration(name: str, document: Document, topics: Iterable[str]) -> tu
         segments_max=_segments_max(reader),
     )
     return declaration, reader.faults
+
+
+def has_faulty_modes(faults: Iterable[TemplateError]) -> bool:
+    """Whether the modes of a template cannot be read: then nothing can be said of what it lacks in one of them."""
+    return any(fault.field == "modes" for fault in faults)
 
 
 def _offer_type(reader: _Reader, kind: str) -> OfferType | None:
@@ -192,15 +199,14 @@ def _variable(reader: _Reader, name: str, modes: frozenset[Mode]) -> TemplateVar
         reader.fault(path, "is reserved" if name in RESERVED else "must be a lower-case word such as first_name")
     reader.check_keys(path, _VARIABLE_KEYS)
     kind = reader.choice((*path, "type"), READERS, required=False) or "text"
-    own_modes = reader.choices(
-        (*path, "modes"), [mode.value for mode in RENDER_MODES if mode in modes], default=[mode.value for mode in modes]
-    )
+    known = RENDER_MODES if has_faulty_modes(reader.faults) else [mode for mode in RENDER_MODES if mode in modes]
+    own_modes = reader.choices((*path, "modes"), [mode.value for mode in known], default=[mode.value for mode in modes])
     return TemplateVariable(
         name=name,
         category=reader.text((*path, "category"), pattern=_IDENTIFIER),
         type=kind,
         required=reader.boolean((*path, "required"), default=True),
-        modes=frozenset(map(Mode, own_modes)),
+        modes=frozenset(map(Mode, own_modes)) or modes,
         example=_example(reader, (*path, "example"), kind),
         links=_links(reader, (*path, "links"), kind),
         samples=_samples(reader, (*path, "samples"), kind),
@@ -243,7 +249,7 @@ def _example(reader: _Reader, path: Path, kind: str) -> Mapping[Language, Any]:
     stand_in = dict.fromkeys(LANGUAGES, _STAND_INS[kind])
     per_language = value if isinstance(value, Mapping) else dict.fromkeys(LANGUAGES, value)
     if value is None:
-        reader.fault(path, "is missing: previews and checks need one")
+        reader.missing(path, "is missing: previews and checks need one")
         return stand_in
     if set(per_language) != set(LANGUAGES):
         reader.fault(path, f"needs one value, or one for each of {', '.join(LANGUAGES)}")
@@ -263,6 +269,7 @@ class _Reader:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.faults: list[TemplateError] = []
+        self._unknown: dict[Path, list[str]] = {}  # keys, by table
 
     def fault(self, path: Path, message: str) -> None:
         value = self.get(path)
@@ -278,14 +285,23 @@ class _Reader:
         table = self.get(path)
         for key in table if isinstance(table, Mapping) else ():
             if key not in keys:
+                self._unknown.setdefault(path, []).append(key)
                 self.fault((*path, key), f"unknown key{did_you_mean(key, keys)}")
+
+    def missing(self, path: Path, message: str = "is missing") -> None:
+        """Report a missing key, unless an unknown one is probably meant to be it: that is reported."""
+        if not nearest(path[-1], self._unknown.get(path[:-1], ())):
+            self.fault(path, message)
 
     def text(self, path: Path, *, required: bool = True, pattern: re.Pattern[str] | None = None) -> str:
         value = self.get(path)
         if value is None and not required:
             return ""
+        if value is None:
+            self.missing(path)
+            return ""
         if not isinstance(value, str) or not value:
-            self.fault(path, "is missing" if value is None else "must be a text")
+            self.fault(path, "must be a text")
             return ""
         if pattern and not pattern.match(value):
             self.fault(path, "must be lower-case letters and digits, beginning with a letter")
@@ -293,23 +309,26 @@ class _Reader:
         return value
 
     def choice(self, path: Path, known: Iterable[str], *, required: bool = True) -> str:
+        """One of the known words. In place of an unknown one stands the nearest, so that the error has no consequences."""
         value = self.text(path, required=required)
         if value and value not in known:
             self.fault(path, f"unknown{did_you_mean(value, known)}")
-            return ""
+            return nearest(value, known)
         return value
 
     def choices(self, path: Path, known: list[str], default: list[str] | None = None) -> list[str]:
+        """A list of known words. In place of an unknown one stands the nearest, so that the error has no consequences."""
         value = self.get(path)
         if value is None and default is not None:
             return default
         if not isinstance(value, list) or not value or len(set(map(str, value))) != len(value):
             self.fault(path, f"must be a list of different words out of {', '.join(known)}")
-            return []
+            return [word for word in known if word == value or (isinstance(value, list) and word in value)]
         for word in value:
             if word not in known:
                 self.fault(path, f"unknown {word!r}{did_you_mean(str(word), known)}")
-        return [word for word in value if word in known]
+        words = [word if word in known else nearest(str(word), known) for word in value]
+        return list(dict.fromkeys(filter(None, words)))
 
     def boolean(self, path: Path, *, default: bool) -> bool:
         value = self.get(path)

@@ -11,6 +11,7 @@ from dispatcher.content.preview import data_sets
 from dispatcher.content.template import Template
 
 _NUMERIC = ("money", "number")
+STRESS_TEST = "long-texts"  # the key of a case that is longer than any real value
 _LONG = "Maximiliaan-Alexander van der Straeten de Ponthière-Wittgenstein"
 
 
@@ -36,7 +37,7 @@ def edge_cases(template: Template) -> tuple[EdgeCase, ...]:
         EdgeCase("long-name", "Long name", dict.fromkeys(names, _LONG)),
         EdgeCase("rtl-name", "Name from right to left", dict.fromkeys(names, "محمد عبد الرحمن")),
         EdgeCase("emoji-name", "Emoji", dict.fromkeys(names, "Zoë 🎉👩‍👩‍👧")),
-        EdgeCase("long-texts", "Long texts", {name: " ".join([_text(template.variables[name])] * 4) for name in texts}),
+        EdgeCase(STRESS_TEST, "Long texts", {name: " ".join([_text(template.variables[name])] * 4) for name in texts}),
         EdgeCase("huge", "Huge amounts", dict.fromkeys(numbers, 987_654_321.09)),
         EdgeCase("none", "0", dict.fromkeys(numbers, 0)),
         EdgeCase("one", "1", dict.fromkeys(numbers, 1)),

@@ -12,11 +12,12 @@ from channels.base import Channel
 from channels.whatsapp_templates import BODY_CHARACTERS_MAX
 from dispatcher.content import toml
 from dispatcher.content.buttons import button_errors, read_buttons
+from dispatcher.content.declaration import RENDER_MODES
 from dispatcher.content.errors import TemplateError
 from dispatcher.content.template import PLACEHOLDER, WhatsAppTemplate
 from dispatcher.content.toml import Document, Path
 from dispatcher.domain.message import Mode
-from dispatcher.domain.spelling import did_you_mean
+from dispatcher.domain.spelling import did_you_mean, nearest
 
 SHORT_TEXTS: Mapping[str, tuple[str, ...]] = {
     "push": ("title", "body", "link"),
@@ -51,8 +52,11 @@ class SourceFiles:
     faults: list[TemplateError] = field(default_factory=list)
 
 
-def read_source_files(folder: str, files: Mapping[str, str], channels: Iterable[Channel], modes: Iterable[Mode]) -> SourceFiles:
-    """Read the language folder `folder` from `files`. Missing texts of a declared channel are faults."""
+def read_source_files(
+    folder: str, files: Mapping[str, str], channels: Iterable[Channel], modes: Iterable[Mode], *, has_modes: bool = True
+) -> SourceFiles:
+    """Read the language folder `folder` from `files`. Missing texts of a declared channel are faults. Without `has_modes` the
+    declared modes are faulty, so a WhatsApp text may be in any mode."""
     texts, used_channels = SourceFiles(), {channel.value for channel in channels}
     if Channel.EMAIL in used_channels:
         _read_files(texts, folder, files)
@@ -71,7 +75,7 @@ def read_source_files(folder: str, files: Mapping[str, str], channels: Iterable[
         for key in keys if channel in used_channels else ():
             _read_text(texts, document, (channel, key))
     if Channel.WHATSAPP in used_channels:
-        _read_whatsapp(texts, document, list(modes))
+        _read_whatsapp(texts, document, list(modes), has_modes)
     return texts
 
 
@@ -93,28 +97,43 @@ def _unknown(document: Document, path: Path, table: object, known: Iterable[str]
             yield document.fault((*path, key), "", f"unknown key{did_you_mean(key, known)}")
 
 
+def _is_misspelt(document: Document, path: Path) -> bool:
+    """Whether a missing key, or its table, is there under a similar name, which is reported as unknown."""
+    table: Any = document.data
+    for key in path:
+        if not isinstance(table, Mapping):
+            return False
+        if key not in table:
+            known = (*SHORT_TEXTS, "whatsapp", *(name for names in SHORT_TEXTS.values() for name in names), *RENDER_MODES)
+            return bool(nearest(key, [name for name in table if name not in known]))
+        table = table[key]
+    return False
+
+
 def _read_text(texts: SourceFiles, document: Document, path: Path) -> str:
     """Read one text; returns "" and records a fault if it is missing or empty."""
     value: Any = document.data
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     if not isinstance(value, str) or not value.strip():
-        texts.faults.append(
-            document.fault(path, "" if value is None else value, "is missing" if value is None else "must be a text")
-        )
+        if value is not None:
+            texts.faults.append(document.fault(path, value, "must be a text"))
+        elif not _is_misspelt(document, path):
+            texts.faults.append(document.fault(path, "", "is missing"))
         return ""
     texts.parts[".".join(path)] = SourceFile(value.strip(), document.file, document.line(*path))
     return value.strip()
 
 
-def _read_whatsapp(texts: SourceFiles, document: Document, modes: list[Mode]) -> None:
+def _read_whatsapp(texts: SourceFiles, document: Document, modes: list[Mode], has_modes: bool) -> None:
     table = document.data.get("whatsapp", {})
-    texts.faults += _unknown(document, ("whatsapp",), table, [mode.value for mode in modes])
+    texts.faults += _unknown(document, ("whatsapp",), table, [mode.value for mode in (modes if has_modes else RENDER_MODES)])
     for mode in modes:
         path = ("whatsapp", mode.value)
         inner = table.get(mode.value) if isinstance(table, Mapping) else None
         if not isinstance(inner, Mapping):
-            texts.faults.append(document.fault(path, "", "is missing, and the template declares whatsapp"))
+            if has_modes and not _is_misspelt(document, path):
+                texts.faults.append(document.fault(path, "", "is missing, and the template declares whatsapp"))
             continue
         placeholders = tuple(key for key in inner if _NUMBER.match(key))
         texts.faults += _unknown(document, path, inner, ("content_sid", "approved", "buttons", *placeholders))

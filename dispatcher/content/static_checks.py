@@ -6,7 +6,7 @@ They read Jinja's syntax tree. Each finding is (line in the source, name, messag
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TypeAlias, TypeVar
 
 from jinja2 import TemplateSyntaxError, meta, nodes
@@ -15,15 +15,18 @@ from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, IN_A_LINK, RES
 from dispatcher.content.environment import TemplateEnvironment
 from dispatcher.content.inline_styles import style_faults
 from dispatcher.content.mail_html import GAP, GAP_EDGES, link_fault, link_is_allowed, read_mail_html
+from dispatcher.content.statement_pairs import unpaired
 from dispatcher.content.themes import NEUTRAL
 from dispatcher.domain.message import Mode
-from dispatcher.domain.spelling import did_you_mean
+from dispatcher.domain.recipient import LANGUAGES
+from dispatcher.domain.spelling import did_you_mean, nearest
 
 Finding: TypeAlias = tuple[int, str, str]
 
 _TEXT_LINK = re.compile(rf"(?:https?://|www\.)(?:{GAP.pattern}|[^\s<>\"'])+", re.IGNORECASE)
 _THEME = {**NEUTRAL.values("en"), "logo_url": "https://www.bank.example/logo.png", "logo_width": "1", "logo_height": "1"}
 _Kind = TypeVar("_Kind", bound=nodes.Node)
+_MACRO = re.compile(r"\{%-?\s*macro\s+(\w+)")
 _LITERAL = (nodes.List, nodes.Tuple, nodes.Const)
 
 
@@ -42,7 +45,8 @@ def check_source(
         tree = env.parse(source, name)
         names = env.compile_source(name, source, tree)
     except TemplateSyntaxError as error:
-        return [(error.lineno, "syntax", error.message or "can't be read")]
+        line, message = unpaired(env, source) or (error.lineno, error.message or "can't be read")
+        return [(line, "syntax", message)]
     except Exception as error:  # too deep, too many blocks, a constant that can't be computed: Jinja passes on Python's own errors
         return [(1, "syntax", f"can't be compiled ({type(error).__name__})")]
     parts = _TreeNodes(tree)
@@ -51,9 +55,10 @@ def check_source(
         *_attributes(parts),
         *_modes(parts),
         *_references(parts, name, shared),
+        *_filters(env, parts),
         *_imports_without_context(env, parts),
         *_loops_and_escaping(parts),
-        *_calls(parts),
+        *_calls(parts, {name for names in shared.values() for name in names}),
     ]
     found += _html(env, source, variables) if name.endswith(".html") else _personal_data_in_links(env, source, variables)
     return sorted(set(found))
@@ -68,11 +73,11 @@ def used_variables(env: TemplateEnvironment, source: str) -> frozenset[str]:
 
 
 def defined_macros(env: TemplateEnvironment, source: str) -> frozenset[str]:
-    """The macros that a source defines; none if it has a syntax error, which `check_source` reports."""
+    """The macros that a source defines, also one with a syntax error: `check_source` reports that, and no use of its macros."""
     try:
         return frozenset(node.name for node in env.parse(source).find_all(nodes.Macro))
     except (TemplateSyntaxError, RecursionError):
-        return frozenset()
+        return frozenset(_MACRO.findall(source))
 
 
 class _TreeNodes:
@@ -107,7 +112,8 @@ def _undeclared(tree: _TreeNodes, names: frozenset[str], variables: Mapping[str,
     # Inside a block, Jinja's own search does not see what the file imports or sets outside of it.
     inside = {*_imported_names(tree), *(node.name for node in tree.find(nodes.Macro))}
     inside |= {node.name for node in tree.find(nodes.Name) if node.ctx == "store"}
-    for unknown in names - known - inside:
+    called = {node.node.name for node in tree.find(nodes.Call) if isinstance(node.node, nodes.Name)}  # `_calls` reports them
+    for unknown in names - known - inside - called:
         line = next((node.lineno for node in tree.find(nodes.Name) if node.name == unknown), 1)
         yield line, unknown, f"undeclared variable{did_you_mean(unknown, known)}"
 
@@ -141,11 +147,20 @@ def _references(tree: _TreeNodes, name: str, shared: Mapping[str, frozenset[str]
             yield node.lineno, "reference", "must name its file in quotes, so that it can be checked"
         elif target == name or target not in shared:
             yield node.lineno, target, f"no such file to refer to{did_you_mean(target, set(shared) - {name})}"
+        elif {*name.split("/")} & {*LANGUAGES} and not {*target.split("/")} & {*LANGUAGES} <= {*name.split("/")}:
+            yield node.lineno, target, "is of another language than this text"
         elif isinstance(node, nodes.FromImport):
             for alias in node.names:
                 macro = alias[0] if isinstance(alias, tuple) else alias
                 if macro not in shared[target]:
                     yield node.lineno, macro, f"no such macro in {target}{did_you_mean(macro, shared[target])}"
+
+
+def _filters(env: TemplateEnvironment, tree: _TreeNodes) -> Iterator[Finding]:
+    """Filters that do not exist. Within an `if`, Jinja notices only when the text is rendered."""
+    for node in tree.find(nodes.Filter):
+        if node.name not in env.filters:
+            yield node.lineno, node.name, f"no such filter{did_you_mean(node.name, env.filters)}"
 
 
 def _imports_without_context(env: TemplateEnvironment, tree: _TreeNodes) -> Iterator[Finding]:
@@ -166,15 +181,17 @@ def _loops_and_escaping(tree: _TreeNodes) -> Iterator[Finding]:
         yield node.lineno, "autoescape", "can't be switched"
 
 
-def _calls(tree: _TreeNodes) -> Iterator[Finding]:
-    """Only macros written above or imported can be called. So no macro can call itself, and every rendering ends."""
+def _calls(tree: _TreeNodes, macros: Collection[str]) -> Iterator[Finding]:
+    """Only macros written above or imported can be called. So no macro can call itself, and every rendering ends. Of a macro whose
+    name is mistyped in its import, `_references` reports the import."""
+    mistyped = _imported_names(tree) - set(macros)
     defined = [(node.lineno, node.name) for node in tree.find(nodes.Macro)]
     always = {"super", "caller", *_imported_names(tree)}
     for before, within in ((10**9, tree), *((macro.lineno, _TreeNodes(macro)) for macro in tree.find(nodes.Macro))):
         callable_here = {*always, *(name for line, name in defined if line < before)}
         for call in within.find(nodes.Call):
             target = call.node.name if isinstance(call.node, nodes.Name) else ""
-            if target not in callable_here:
+            if target not in callable_here and not (target in macros and nearest(target, mistyped)):
                 yield call.lineno, target or "call", "only macros written above or imported can be called"
 
 

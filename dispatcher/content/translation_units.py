@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import takewhile
 from typing import NamedTuple
 
 from dispatcher.content.draft_marks import JINJA_MARK, MARK
@@ -31,6 +32,7 @@ _WORD = re.compile(r"\{%-?\s*(\w+)")
 _MACRO_CALL = re.compile(r"\{\{-?\s*\w+\(")
 _ELEMENT = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)")
 _CUT = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]*|\{%-?\s*\w+|\{\{-?\s*\w+")  # what a piece between units begins with
+_WORDS = re.compile(r"[^\W\d_]{2,}")
 _LETTER = re.compile(r"[^\W\d_]")
 _COMPARED = re.compile(r"(?:[=!<>]=|\bin|\bis)\s*\Z")  # before a string that is compared, and so is no text
 _WITHIN_A_SENTENCE = frozenset({"if", "elif", "else", "endif", "set"})  # statements
@@ -156,6 +158,13 @@ def codes(text: str) -> list[str]:
     return sorted(text[piece.start : piece.end] for piece in pieces(text) if piece.kind is not PieceKind.TEXT)
 
 
+def is_same_sentence(text: str, other: str) -> bool:
+    """Whether two texts are the same words, and so one is no translation of the other. Names, which are the same in all languages,
+    do not count: their words begin with capitals."""
+    words = _WORDS.findall(" ".join(text[piece.start : piece.end] for piece in pieces(text) if piece.kind is PieceKind.TEXT))
+    return text == other and len(words) > 1 and any(word[0].islower() for word in words)
+
+
 def _runs(source: str) -> Iterator[tuple[int, int, bool]]:
     """The places of the units of a source: between breaks, without codes and blanks at the edges; whether each is an attribute."""
     run: list[Piece] = []
@@ -165,10 +174,31 @@ def _runs(source: str) -> Iterator[tuple[int, int, bool]]:
             run.append(piece)
             continue
         if texts := [each for each in run if each.kind is PieceKind.TEXT and source[each.start : each.end].strip()]:
-            inner = run[run.index(texts[0]) : run.index(texts[-1]) + 1]
+            inner = _with_whole_conditions(source, run, run.index(texts[0]), run.index(texts[-1]))
             if any(_LETTER.search(source, each.start, each.end) for each in texts):
                 yield inner[0].start, inner[-1].end, in_attribute
         run, in_attribute = [], _OPENED.search(source, piece.start, piece.end) is not None
+
+
+def _with_whole_conditions(source: str, run: list[Piece], first: int, last: int) -> list[Piece]:
+    """The pieces from `first` to `last`, and before and after them what belongs to a condition that they begin or end within: a
+    translation with other conditions, in the place of a part of one, would be no template."""
+    while first > 0 and _depths(source, run[first : last + 1])[0] < 0:
+        first -= 1
+    while last + 1 < len(run) and _depths(source, run[first : last + 1])[1] > 0:
+        last += 1
+    return run[first : last + 1]
+
+
+def _depths(source: str, inner: list[Piece]) -> tuple[int, int]:
+    """The lowest nesting of conditions within these pieces (below 0 where one began before them), and that at their end."""
+    depth = lowest = 0
+    for piece in inner:
+        word = _WORD.match(source, piece.start, piece.end) if piece.kind is PieceKind.CODE else None
+        name = word[1] if word else ""
+        lowest = min(lowest, depth - 1 if name in ("elif", "else", "endif") else depth)
+        depth += (name == "if") - (name == "endif")
+    return lowest, depth
 
 
 def read_parts(files: Mapping[str, str], template: str, language: Language) -> dict[str, SourcePart]:
@@ -215,15 +245,10 @@ def units(parts: Mapping[str, SourcePart], files: Mapping[str, str], whole: froz
     return found
 
 
-def _is_marked(part: SourcePart, start: int, end: int, files: Mapping[str, str]) -> bool:
-    if _line_above(part, files[part.file]) is not None:
-        return True
-    return JINJA_MARK in part.text[start:end] or _mark_before(part, start) is not None
-
-
 def _mark_before(part: SourcePart, start: int) -> int | None:
     """Where the mark of a unit is: before it on its line, or on that of the macro call that holds it."""
-    begin = max((token.end() for token in _TOKEN.finditer(part.text, 0, start) if token[0] == "\n"), default=0)
+    tokens = takewhile(lambda token: token.end() <= start, _TOKEN.finditer(part.text))  # a tag may have several lines
+    begin = max((token.end() for token in tokens if token[0] == "\n"), default=0)
     place = part.text.find(JINJA_MARK, begin, start)
     return place if place >= 0 else None
 

@@ -169,6 +169,14 @@ def is_same_principal(one: str, other: str) -> bool:
     return not (is_full_id(one) and is_full_id(other)) and is_same_name(one.rpartition(":")[2], other.rpartition(":")[2])
 
 
+def is_author(author: str, actor: str, names: Iterable[str] = ()) -> bool:
+    """Whether who acts is the author that a template names. An id, such as "user:jana", is that of one person or service, whatever
+    their names are now; a name is compared with the actor's `names`, and so may be that of two people."""
+    if is_full_id(author.strip()):
+        return is_same_principal(author.strip(), actor)
+    return any(is_same_name(each, author) for each in (actor, *names))
+
+
 def is_full_id(text: str) -> bool:
     """Whether an id says of which kind it is."""
     return text.startswith((USER_PREFIX, KEY_PREFIX, ACCOUNT_PREFIX))

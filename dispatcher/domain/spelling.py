@@ -9,7 +9,11 @@ from difflib import get_close_matches
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion to append to an error message: the nearest known word, or all of them if they are few."""
     words = sorted(known)
-    near = get_close_matches(word, words, n=1)
-    if near:
-        return f"; did you mean {near[0]}?"
+    if near := nearest(word, words):
+        return f"; did you mean {near}?"
     return f"; known: {', '.join(words)}" if 0 < len(words) <= 12 else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that is probably meant, or ""."""
+    return next(iter(get_close_matches(word, list(known), n=1)), "")

@@ -204,6 +204,19 @@ class GlobalControlGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class TextRules:
+    """How texts are to be written. Lengths are in characters. `avoided_address` are the words, by language, that address readers in
+    another form than the bank's: "u" where it says "je". A word that ends in * may go on."""
+
+    push_title_max: int = 65
+    push_body_max: int = 160
+    avoided_address: Mapping[Language, tuple[str, ...]] = field(default_factory=dict)
+
+
+DEFAULT_TEXT_RULES = TextRules()
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The whole policy. `digest` is the SHA-256 of the file's text; each decision records it."""
 
@@ -241,6 +254,7 @@ class Policy:
     second_approver_topics: frozenset[str] = frozenset()  # regulated topics whose templates two people approve
     testers: Mapping[str, Tester] = field(default_factory=dict)  # by name
     lint_blocking: frozenset[str] = frozenset({"error"})  # severities and codes of the linter that block a template's approval
+    text_rules: TextRules = DEFAULT_TEXT_RULES
     one_per_address: bool = True  # a campaign sends one commercial message to an address and channel
     sms_prices: SmsPrices | None = None
     schedules: ScheduleRules = DEFAULT_SCHEDULE_RULES

@@ -25,6 +25,7 @@ from dispatcher.policy.data import (
     ScheduleRules,
     SmsPrices,
     Tester,
+    TextRules,
 )
 from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.policy.grants import CHANNELS, OFFERS
@@ -45,6 +46,7 @@ RETENTION_DEFAULTS = {
 }
 LINT_SEVERITIES = ("error", "warning", "info")
 LINT_CODE = re.compile(r"T[0-9]{3}")
+TEXT_CHARACTERS_MAX = 4_096  # FCM takes as many bytes for a whole push
 AUDIT_DAYS_MIN = 365  # the ledger never deletes a younger row of the audit log
 DECISIONS_DAYS_MIN = 365  # the ledger never drops a younger month
 
@@ -260,14 +262,20 @@ def sms_prices(table: Section) -> SmsPrices | None:
     return SmsPrices(currency, prices)
 
 
-def lint_blocking(table: Section) -> frozenset[str]:
-    """The severities and codes of the linter's findings that block the approval of a template."""
+def template_checks(table: Section) -> tuple[frozenset[str], TextRules]:
+    """The severities and codes of the linter's findings that block the approval of a template, and how texts are to be written."""
+    rules = TextRules()
     with table:
         names = table.strings("blocking", default=("error",))
         for name in names:
             if name not in LINT_SEVERITIES and not LINT_CODE.fullmatch(name):
                 table.fault("blocking", f"{', '.join(LINT_SEVERITIES)}, or a code such as T104", name)
-    return frozenset(names)
+        title_max = table.integer("push_title_max", 1, TEXT_CHARACTERS_MAX, rules.push_title_max)
+        body_max = table.integer("push_body_max", 1, TEXT_CHARACTERS_MAX, rules.push_body_max)
+        with table.section("avoided_address", required=False) as words:
+            given = list(words.each(LANGUAGES))
+            avoided = {language: words.strings(language) for language in LANGUAGES if language in given}
+    return frozenset(names), TextRules(title_max, body_max, avoided)
 
 
 def second_factor_roles(table: Section) -> frozenset[str]:

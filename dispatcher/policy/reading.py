@@ -89,6 +89,7 @@ def _policy(top: Section, digest: str) -> Policy:
         abandoned_after_days = campaigns.integer("abandoned_after_days", 1, 3_650)
         file_rules = limits.file_rules(top, campaigns, files)
         one_per_address = campaigns.boolean("one_per_address", default=True)
+    lint_blocking, text_rules = limits.template_checks(top.section("template_checks", required=False))
     entities = read_entities(top.section("entities"))
     soft_opt_in = _soft_opt_in(top.section("soft_opt_in"), entities)
     return Policy(
@@ -125,7 +126,8 @@ def _policy(top: Section, digest: str) -> Policy:
         topics=_topics(top.section("topics"), soft_opt_in.products),
         files=file_rules,
         testers=limits.testers(top.section("testers", required=False), file_rules.default_region),
-        lint_blocking=limits.lint_blocking(top.section("template_checks", required=False)),
+        lint_blocking=lint_blocking,
+        text_rules=text_rules,
         one_per_address=one_per_address,
         sms_prices=limits.sms_prices(top.section("sms_prices", required=False)),
         schedules=limits.schedule_rules(top.section("schedules", required=False)),

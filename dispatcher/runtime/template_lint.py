@@ -71,18 +71,28 @@ def _lint(policy: Policy, report: FolderReport) -> list[LintFinding]:
 
 def lint_context(policy: Policy, template: Template) -> LintContext:
     """What the policy says of the senders, links and data of a template."""
-    entity = policy.entities.get(template.entity)
-    if entity is None:
-        return LintContext(categories=policy.categories)
-    senders = {
-        language: MessageSender(name, entity.sender_address, entity=template.entity) for language, name in entity.names.items()
-    }
-    return LintContext(senders, link_hosts(entity), policy.categories)
+    rules, entity = policy.text_rules, policy.entities.get(template.entity)
+    names = entity.names if entity else {}
+    return LintContext(
+        senders={
+            language: MessageSender(name, entity.sender_address, entity=template.entity)
+            for language, name in names.items()
+            if entity
+        },
+        hosts=link_hosts(entity) if entity else None,
+        categories=policy.categories,
+        push_title_max=rules.push_title_max,
+        push_body_max=rules.push_body_max,
+        avoided_address=rules.avoided_address,
+    )
 
 
 def _disagreement(error: TemplateError, template: Template) -> LintFinding:
     document = toml.read(error.file, template.source.get(error.file, ""))
-    line = document.line(*error.field.split(".")) if isinstance(document, toml.Document) else error.line
+    line = error.line
+    if isinstance(document, toml.Document):
+        path = tuple(error.field.split("."))
+        line = document.line(*(("product",) if path == ("topic",) and path not in document.lines else path))  # which demands it
     return LintFinding(error.file, line, "T007", lint_rules()["T007"].severity, error.field, error.value, error.message)
 
 

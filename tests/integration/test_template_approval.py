@@ -31,12 +31,13 @@ from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.campaigns import lifecycle, template_approvals
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages
+from dispatcher.ledger.identity import users
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_folder import load_sound
 from dispatcher.runtime.template_versions import name_open_versions
 from dispatcher.web.api_keys import new_key, read_keys
 from dispatcher.web.app import create
-from tests.support.people import sign_in
+from tests.support.people import add_user, sign_in
 from tests.support.services import (
     TEMPLATES,
     Broker,
@@ -340,6 +341,31 @@ def test_every_variant_needs_an_approval(services: Services) -> None:
 def test_a_name_typed_otherwise_is_no_second_person(services: Services, changed: Catalog, actor: str) -> None:
     with pytest.raises(BadInput, match="somebody else has to approve it"):
         approve(replace(services, catalog=changed), actor=actor)
+
+
+def with_author(services: Services, folder: Path, author: str) -> Services:
+    copytree(TEMPLATES, folder)
+    declared = folder / "loan_offer" / "template.toml"
+    declared.write_text(declared.read_text(encoding="utf-8").replace("the program's makers", author), encoding="utf-8")
+    return replace(services, catalog=load_edited(folder))
+
+
+def test_an_author_who_has_another_name_now_may_not_approve(services: Services, tmp_path: Path) -> None:
+    jana, other = add_user(services, "Jana"), add_user(services, "Wim")
+    theirs = with_author(services, tmp_path / "texts", jana)
+    with lend(services.pool) as connection:
+        users.change(connection, jana, name="Jana Peeters", email="peeters@bank.example")
+        users.change(connection, other, name="Jana")  # somebody else has the name
+    with pytest.raises(BadInput, match="user:jana wrote loan_offer: somebody else has to approve it"):
+        approve(theirs, actor=jana)
+    approve(theirs, actor=other)
+    assert template_approval.template_version(theirs, "loan_offer").status is ApprovalStatus.APPROVED
+
+
+def test_an_author_s_id_that_nobody_has_is_refused(services: Services, tmp_path: Path) -> None:
+    wim, theirs = add_user(services, "Wim"), with_author(services, tmp_path / "texts", "user:jnaa")
+    with pytest.raises(BadInput, match="author: user:jnaa is nobody who signs in"):
+        approve(theirs, actor=wim)
 
 
 def test_an_approval_is_somebody_s_of_what_they_saw_and_never_the_author_s(services: Services, changed: Catalog) -> None:

@@ -30,6 +30,7 @@ from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.runtime.services import Services
 from dispatcher.web.api_keys import new_key, read_keys
 from dispatcher.web.app import create
+from tests.support.command import run_command
 from tests.support.people import sign_in
 from tests.support.services import NOON, Broker, Clock, add_people, make_services, outbox, person, states, work
 from tests.support.webhook_front import KEYS, event, open_front
@@ -145,6 +146,19 @@ def test_a_failed_hand_off_is_recorded(services: Services) -> None:
     sent = send(broken)
     assert sent is not None
     assert (sent.state, sent.code) == ("uncertain", "RuntimeError")
+
+
+def test_a_test_without_the_sandbox_says_what_to_start(database: str, tmp_path: Path) -> None:
+    words = ("templates", "test", "loan_offer", "--to", "jana-maes", "--channel")
+    nowhere = {"DISPATCHER_SANDBOX_URL": "http://127.0.0.1:9"}
+    done = run_command(database, tmp_path, *words, "email", "--json", **nowhere)
+    shown = json.loads(done.stdout)
+    assert (done.returncode, shown["state"], shown["code"]) == (1, "failed", "refused")
+    assert "nothing answers at http://127.0.0.1:9. Start it with `dispatcher up`" in shown["hint"]
+    done = run_command(database, tmp_path, *words, "sms", **nowhere)
+    assert done.returncode == 2
+    assert "[testers.jana-maes] of the policy file" in done.stderr
+    assert "dispatcher policy show --text" in done.stderr
 
 
 def test_reports_of_a_test_reach_its_record_and_nothing_else(services: Services) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -28,7 +29,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import alerts
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.services import Services
-from tests.support.services import Clock, add_people, balance, load_edited, make_services, outbox, person, states, work
+from tests.support.services import TEMPLATES, Clock, add_people, balance, load_edited, make_services, outbox, person, states, work
 
 ACCOUNT, OTHER = "AC" + "1" * 32, "AC" + "2" * 32
 DATA = {"project": "a kitchen", "amount": 5_000, "offer_url": "https://www.kbc-bank.example/loan"}
@@ -136,6 +137,19 @@ def test_a_text_that_is_to_be_written_is_not_submitted(stage: ApprovalStage, tmp
     written = replace(stage.services, catalog=load_edited(folder))
     assert decided(whatsapp_templates.statuses(written, "spring")) == {"not pushed"}
     assert decided(whatsapp_templates.push(written, "spring")) == {"approved"}
+
+
+def test_the_sandbox_gets_no_text_that_is_to_be_written(stage: ApprovalStage, tmp_path: Path) -> None:
+    folder = write_skeleton(tmp_path / "texts", NewTemplate("spring", "loan_offer", "Jana"), Kind.COMMERCIAL).folder.parent
+    copytree(TEMPLATES / "cashback_paid", folder / "cashback_paid")
+    draft = replace(stage.services, catalog=load_edited(folder), whatsapp_is_sandbox=True)
+    whatsapp_templates.push_to_sandbox(draft)
+    whatsapp_templates.poll(draft)
+    assert decided(whatsapp_templates.statuses(draft, "spring")) == {"not pushed"}
+    assert decided(whatsapp_templates.statuses(draft, "cashback_paid")) == {"approved"}
+    stage.sandbox.set_profile("down")
+    whatsapp_templates.poll(draft)  # has nothing to push, and so asks for nothing
+    assert "templates_unreadable" not in alert_codes(draft)
 
 
 def test_a_second_push_creates_nothing(stage: ApprovalStage) -> None:

@@ -30,6 +30,7 @@ EXAMPLE = """\
 """
 
 HARMLESS = """\
+<p>Open tot 18 u. Kies a.u.b. menu's, zoals je wilt, op www.bank.example/u/home.</p>
 <p>Tot 31 maart 2027 regel je alles 100 % online. De KBC IBAN BIC staan op je kaart! Zo zei hij: <i lang="fr">à bientôt</i>.</p>
 <p>LONG</p>
 <img src="https://www.bank.example/line.png" width="600" height="1" alt="">
@@ -346,6 +347,78 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
         "{% macro more() %}<p>Nog iets</p>{% endmacro %}\n{% block headline %}",
         4,
     ),
+    "an unknown mode": ("T002", DECLARATION, '["tailored", "standard"]', '["tailord", "standard"]', 6),
+    "a mode that no text can have": ("T002", DECLARATION, '["tailored", "standard"]', '["tailored", "none"]', 6),
+    "modes that are no list": ("T002", DECLARATION, '["tailored", "standard"]', '"tailored"', 6),
+    "an unknown mode of a variable": ("T002", DECLARATION, 'modes = ["tailored"]', 'modes = ["tailord"]', 18),
+    "an unknown type of a variable": ("T002", DECLARATION, '"money"', '"mony"', 23),
+    "a mistyped category": ("T603", DECLARATION, 'category = "identity"', 'category = "identiti"', 12),
+    "a category in capitals": ("T002", DECLARATION, 'category = "identity"', 'category = "Identity"', 12),
+    "a mistyped table of a WhatsApp text": ("T002", TEXTS, "[whatsapp.tailored]", "[whatsapp.tailord]", 13),
+    "an amount without its filter": ("T608", NL, "{{ amount | money }}", "{{ amount }}", 6),
+    "an amount that a macro shows without its filter": ("T608", NL, '"Bereken je lening"', "amount", 8),
+    "an amount in an SMS without its filter": ("T608", TEXTS, "{{ amount | money }} {{ offer", "{{ amount }} {{ offer", 11),
+    "a WhatsApp value without its filter": ("T608", TEXTS, '2 = "{{ amount | money }}"', '2 = "{{ amount }}"', 17),
+    "an amount with the filter of a number": ("T608", TEXT, "{{ amount | money }}", "{{ amount | number }}", 2),
+    "a date without its filter": ("T608", NL, "<h2>", "<p>{{ until }}</p><h2>", 7),
+    "a name with the filter of an amount": ("T608", TEXT, ", {{ project }}", ", {{ project | money }}", 2),
+    "a filter that does not exist, in a condition": ("T003", TEXT, ", {{ project }}", ", {{ project | uper }}", 2),
+    "an if without its end": ("T003", TEXT, ", {{ project }}{% endif %}", ", {{ project }}", 2),
+    "a block without its end": ("T003", NL, "{% endblock %}\n{% block ways_out", "{% block ways_out", 5),
+    "a for without its end": ("T003", NL, "<h2>", '{% for each in ["a"] %}<h2>', 7),
+    "a macro without its end": ("T003", NL, "{% block headline", "{% macro more() %}\n{% block headline", 4),
+    "a macro of the shared files without its end": ("T003", MACROS, "{% endmacro %}\n", "", 1),
+    "an if in a subject without its end": ("T003", TEXTS, 'subject = "', "subject = \"{% if mode == 'tailored' %}", 7),
+    "an endif without its if": ("T003", TEXT, ", {{ project }}{% endif %}", ", {{ project }}{% endif %}{% endif %}", 2),
+    "an outer if without its end": ("T003", NL, "<h2>", "{% if amount %}\n{% if project %}x{% endif %}\n<h2>", 7),
+    "an inner if without its end": ("T003", NL, "<h2>", "{% if amount %}\n<p>a{% if project %}x</p>\n{% endif %}\n<h2>", 8),
+    "a fixed amount in a macro's argument": ("T502", NL, '"Bereken je lening"', '"Leen € 25.000"', 8),
+    "an example in place of its variable": ("T501", FR, "{{ amount | money }}", "1 500 €", 6),
+    "a push title that phones cut": (
+        "T211",
+        TEXTS,
+        'title = "',
+        'title = "Bekijk het eens rustig bij een kop koffie in je kantoor: ',
+        2,
+    ),
+    "a push title that a huge amount makes too long": (
+        "T211",
+        TEXTS,
+        'title = "',
+        'title = "Leen nu tot {{ amount | money }} of misschien wat meer: ',
+        2,
+    ),
+    "a push body that phones cut": ("T211", TEXTS, 'body = "', f'body = "{"Leen rustig en met verstand. " * 5}', 3),
+    "the Dutch u": ("T512", NL, '"Bereken je lening"', '"Bereken uw lening"', 8),
+    "the French tu": ("T512", FR, "<h2>", "<p>Crédit : choisis, et on t’aide.</p><h2>", 7),
+    "the German du": ("T512", "offer/de/texts.toml", 'preheader = "', 'preheader = "Für dich: ', 8),
+    "the German ihr": ("T512", "offer/de/email.txt", "Werbung", "Werbung\nWas könnt ihr tun?", 2),
+    "the Dutch u in an alt text": (
+        "T512",
+        NL,
+        "<h2>",
+        '<img src="https://www.bank.example/k.jpg" width="60" height="90" alt="Uw keuken"><h2>',
+        7,
+    ),
+    "the Dutch u in a WhatsApp text": ("T512", TEXTS, 'approved = "Info {{1}}', 'approved = "Info voor u {{1}}', 15),
+    "the Dutch u in a button": (
+        "T512",
+        TEXTS,
+        'approved = "Info',
+        'buttons = [{ title = "Uw STOP", payload = "STOP" }]\napproved = "Info',
+        15,
+    ),
+    "a French sentence in a Dutch text": ("T508", NL, "<h2>", "<p>Vous avez des questions ? Maak een afspraak.</p><h2>", 7),
+    "an English text in a macro's argument": ("T508", NL, '"Bereken je lening"', '"Settled for you with us"', 8),
+    "a preheader in capitals": ("T206", TEXTS, 'preheader = "', 'preheader = "NU SNEL EEN LENING VOOR IEDEREEN: ', 8),
+    "a character that nobody sees": ("T206", NL, "Leen tot", "Le\u200ben tot", 6),
+    "a push link without its scheme": ("T301", TEXTS, 'link = "{{ offer_url }}"', 'link = "www.bank.example/loan"', 4),
+    "the layout of another language": ("T003", NL, "_shared/layout.html", "_shared/fr/layout.html", 1),
+    "a mistyped macro in an import": ("T003", NL, "import button", "import buton", 2),
+    "a layout that is not there": ("T003", NL, "_shared/layout.html", "_shared/layuot.html", 1),
+    "a topic that the product demands": ("T007", DECLARATION, 'topic = "consumer_credit"\n', "", 8),
+    "an address in place of its variable": ("T501", FR, "button(offer_url", 'button("https://www.bank.example/loan"', 8),
+    "an empty advertising mark": ("T402", NL, "%}Reclame{%", "%}{%", 3),
     "a shared file that nobody uses": ("T604", "_shared/old.html", "", "<p>x</p>", 1),
 }
 SARIF_SCHEMA = {  # the part of SARIF 2.1.0 (OASIS, sarif-schema-2.1.0.json) that this program writes
@@ -390,8 +463,23 @@ SARIF_SCHEMA = {  # the part of SARIF 2.1.0 (OASIS, sarif-schema-2.1.0.json) tha
         },
     },
 }
+ALONE = (  # faults of which nothing else follows: the one finding is the only error or warning
+    *("an unknown mode", "a mode that no text can have", "modes that are no list", "an unknown mode of a variable"),
+    *("an unknown type of a variable", "a mistyped category", "a category in capitals", "a mistyped table of a WhatsApp text"),
+    *("an amount without its filter", "an amount that a macro shows without its filter", "a WhatsApp value without its filter"),
+    *("an amount with the filter of a number", "a name with the filter of an amount", "an if without its end"),
+    *("a mistyped macro in an import", "a layout that is not there"),
+    *("a block without its end", "a macro of the shared files without its end", "an if in a subject without its end"),
+)
 FOUND_IN = {"no text part": NL, "a variable that only the HTML uses": NL}  # where it is not the file that was changed
 ALSO = {  # further changes that a fault needs, to be a fault of its own
+    "the layout of another language": ("_shared/fr/layout.html", "", '{% extends "_shared/layout.html" %}'),
+    "a fixed amount in a macro's argument": (TEXT, sound_folder()[TEXT], REMOVED),  # the text part is made from the HTML
+    "a date without its filter": (
+        DECLARATION,
+        "[variables.amount]",
+        '[variables.until]\ncategory = "product"\ntype = "date"\nexample = 2027-03-31\n[variables.amount]',
+    ),
     "a credit warning hidden in Outlook's dark scheme": (LAYOUT, "<style>", '<style data-css-inline="ignore">'),
     "a plural after any number": (
         DECLARATION,
@@ -437,6 +525,13 @@ def test_each_fault_has_its_code_file_and_line(tmp_path: Path, name: str) -> Non
     file = FOUND_IN.get(name, file)
     found = lint_folder(POLICY, write(tmp_path, changed(name)))
     assert [each for each in found if (each.code, each.file, each.line) == (code, file, line)], "\n".join(map(str, found))
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_one_fault_is_one_error(tmp_path: Path, name: str) -> None:
+    code, file, _, _, line = FAULTS[name]
+    found = [each for each in lint_folder(POLICY, write(tmp_path, changed(name))) if each.severity is not Severity.INFO]
+    assert [(each.code, each.file, each.line) for each in found] == [(code, file, line)], "\n".join(map(str, found))
 
 
 def test_harmless_variations_raise_no_alarm(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from dispatcher.content import Catalog, NewTemplate, texts_to_write
 from dispatcher.content.translation_units import codes, pair_units, pieces
 from dispatcher.domain.message import Kind
 from dispatcher.domain.recipient import LANGUAGES
+from dispatcher.intake import translation_files
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.translation_files import ExchangeFormat
 from dispatcher.policy import parse, shipped
@@ -219,6 +221,50 @@ def test_the_texts_of_another_template_are_no_translations(draft: Path, form: Ex
     assert text.count("#, fuzzy\n" if form is PO else "<target") > 20
     result = imported(draft, text, form)
     assert (result.translated, result.changed) == (0, 0)
+
+
+@pytest.mark.parametrize("form", ExchangeFormat)
+def test_a_translation_may_have_the_conditions_of_its_source(draft: Path, form: ExchangeFormat) -> None:
+    pairs = pair_units(content.load(draft)["loan_offer"].source, "loan_offer", "en", "nl")
+    here, there = next((here, there) for here, there in pairs if here.id == "email.txt/1")
+    assert codes(here.text) != codes(there.text)
+    exchange = translation_files.read("file", exported(content.load(draft), form, "nl").encode())
+    units = [replace(unit, target=unit.target or unit.source, needs_work=False) for unit in exchange.units]
+    text = translation_files.write(replace(exchange, units=units), form).decode()
+    assert imported(draft, text, form).untranslated == ()
+    assert here.text in (draft / "loan_offer" / "nl" / "email.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("form", ExchangeFormat)
+def test_an_import_without_a_change_writes_nothing(draft: Path, form: ExchangeFormat) -> None:
+    before, text = bytes_of(draft), exported(content.load(draft), form)
+    result = imported(draft, text, form)
+    assert (result.files, bytes_of(draft)) == ((), before)
+    assert len(result.untranslated) > 20
+
+
+@pytest.mark.parametrize("form", ExchangeFormat)
+def test_the_same_alt_text_in_two_languages_is_no_translation(folder: Path, form: ExchangeFormat) -> None:
+    picture = '<img src="https://www.kbc-bank.example/a.png" width="520" height="260"\n  alt="A bright kitchen"><hr>{{ heading('
+    for language in LANGUAGES:
+        page = folder / "loan_offer" / language / "email.html"
+        page.write_text(changed(page.read_text(encoding="utf-8"), "{{ heading(", picture), encoding="utf-8")
+    before, text = bytes_of(folder), exported(content.load(folder), form)
+    assert text.count("#, fuzzy\n" if form is PO else 'state="initial"') == 1
+    result = imported(folder, text, form)
+    assert (result.untranslated, bytes_of(folder)) == (("email.html/alt-1",), before)
+
+
+def test_an_alt_text_on_a_later_line_of_its_tag_has_its_mark(draft: Path) -> None:
+    picture = '{# TO WRITE #}<img src="https://www.kbc-bank.example/a.png"\n  alt="Une cuisine claire"><hr>{{ heading('
+    for language, text in (
+        ("en", picture.replace("{# TO WRITE #}", "").replace("Une cuisine claire", "A kitchen")),
+        ("fr", picture),
+    ):
+        page = draft / "loan_offer" / language / "email.html"
+        page.write_text(changed(page.read_text(encoding="utf-8"), "{{ heading(", text), encoding="utf-8")
+    unit = exported(content.load(draft)).partition('msgctxt "email.html/alt-1"')[0].rpartition("\n\n")[2]
+    assert "#, fuzzy" in unit
 
 
 @pytest.mark.parametrize("form", ExchangeFormat)

@@ -11,8 +11,9 @@ from functools import lru_cache
 from channels.base import Channel, Email
 from dispatcher.content.environment import environment
 from dispatcher.content.links import links_in
-from dispatcher.content.lint.facts import comparable, facts, without_years
+from dispatcher.content.lint.facts import comparable, example_facts, facts, without_years
 from dispatcher.content.lint.findings import LintFinding
+from dispatcher.content.lint.marked import Place
 from dispatcher.content.lint.samples import LintSample, rendered, with_all_values
 from dispatcher.content.static_checks import used_variables
 from dispatcher.content.template import Template
@@ -39,11 +40,13 @@ def consistency(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
 
 def _parts_of_a_mail(sample: LintSample, mail: Email) -> Iterator[LintFinding]:
     """Amounts and links of the text part against those of the HTML."""
-    page = sample.page
+    page, language = sample.page, sample.request.language
     if page is None:
         return
-    language = sample.request.language
-    html, text = facts(page.visible_text(), language), facts(mail.text, language)
+    if sample.has_generated_text:
+        yield sample.finding("T507", sample.place("email.text"), "email.txt", "is made from the HTML: none is written")
+        return
+    html, text = facts(dict(sample.sent_texts)["email.html"], language), facts(mail.text, language)
     yearless = without_years((html, text))
     html, text = comparable(html, yearless), comparable(text, yearless)
     for amount, shown in text.items():
@@ -61,10 +64,7 @@ def _parts_of_a_mail(sample: LintSample, mail: Email) -> Iterator[LintFinding]:
     unsubscribe = sample.requirements.unsubscribe  # T403 and T305 say where it is missing
     addresses.pop(unsubscribe, None)
     in_text = set(links_in(mail.text)) - {unsubscribe}
-    if sample.sources.parts[sample.request.language]["email.text"].is_generated:
-        yield sample.finding("T507", sample.place("email.text"), "email.txt", "is made from the HTML: none is written")
-    else:
-        yield from _variables_of_parts(sample)
+    yield from _variables_of_parts(sample)
     for link in sorted(in_text - addresses.keys()):
         yield sample.finding(
             "T504", sample.place_of("email.text", link), "email.txt", "has a link that the HTML does not have", link
@@ -179,15 +179,31 @@ def _different_variables(samples: list[LintSample]) -> Iterator[LintFinding]:
     """A variable that one language uses and the others do not."""
     parts = sorted({part for each in samples for part in each.sources.parts[each.request.language] if _is_of(part, each)})
     for part in parts:
+        if any(each.sources.is_generated(each.request.language, part) for each in samples):
+            continue  # the HTML, from which it is made, is compared
         used = {each.request.language: _names(each, part) for each in samples}
         for sample in samples:
             others = [names for language, names in used.items() if language != sample.request.language]
-            for name in sorted(set.intersection(*map(set, others)) - used[sample.request.language]) if others else ():
-                message = "is used in the other languages and not in this one"
-                yield sample.finding("T501", sample.place(part), f"{part}: {name}", message)
+            is_there = part in sample.sources.parts[sample.request.language]
+            for name in sorted(set.intersection(*map(set, others)) - used[sample.request.language]) if others and is_there else ():
+                place, message = _written_value(sample, part, name)
+                yield sample.finding("T501", place, f"{part}: {name}", message)
             for name in sorted(used[sample.request.language] - set().union(*others)) if others else ():
                 place = sample.sources.line_of(sample.request.language, part, name)
                 yield sample.finding("T501", place, f"{part}: {name}", "is used in this language only")
+
+
+def _written_value(sample: LintSample, part: str, name: str) -> tuple[Place, str]:
+    """Where a text has the value of a variable in place of the variable, and the message; the beginning of the text if nowhere."""
+    source, language = sample.sources.parts[sample.request.language].get(part), sample.request.language
+    variable = sample.template.variables[name]
+    value, keys = str(variable.example[language]), example_facts(variable, language).keys()
+    for number, line in enumerate(source.source.split("\n") if source else (), 1):
+        if source and variable.type == "url" and "://" in line:
+            return source.place(number), "is used in the other languages; here an address is written"
+        if source and (value in line or (keys and keys <= facts(line, language).keys())):
+            return source.place(number), "is used in the other languages; here its example is written as text"
+    return sample.place(part), "is used in the other languages and not in this one"
 
 
 def _is_of(part: str, sample: LintSample) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from channels.base import Email
 from dispatcher.content.lint.css import hides
 from dispatcher.content.lint.findings import LintFinding
-from dispatcher.content.lint.mail_page import MailPage, one_line
+from dispatcher.content.lint.mail_page import MailPage
 from dispatcher.content.lint.samples import LintSample
 from dispatcher.content.lint.word_lists import word_lists
 
@@ -105,10 +105,9 @@ def _pixels(image: Any, page: MailPage, name: str) -> float:
 
 def _preheader(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
     """What a mailbox shows after the subject: the first words of the mail."""
-    parts = sample.template.languages[sample.request.language].parts
-    if "email.preheader" not in parts:
+    preheader = sample.preheader
+    if not preheader:
         return
-    preheader = one_line(parts["email.preheader"].render(sample.template.context(sample.request)))
     if not page.first_words().startswith(preheader):
         body = page.root.find("body")
         place = page.place(page.root if body is None else body)

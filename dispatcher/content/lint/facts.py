@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 
 from babel.dates import get_month_names
 
-from dispatcher.content.formats import LOCALES
+from dispatcher.content.declaration import TemplateVariable
+from dispatcher.content.formats import LOCALES, day, money
+from dispatcher.content.values import READERS
 from dispatcher.domain.recipient import Language
 
 _NUMBER = r"(?<![0-9])(?:[0-9]{1,3}(?:[.,\u00a0\u202f ][0-9]{3})+|[0-9]+)(?:[.,][0-9]{1,2})?(?![0-9])"
@@ -19,12 +21,20 @@ _AMOUNT = re.compile(
 # 31/03/2027, 31.3.2027, 31-03-27: Belgium writes the day first, in all its languages
 _IN_DIGITS = re.compile(r"(?<![\w/.-])([0-9]{1,2})([/.-])([0-9]{1,2})\2((?:20)?[0-9]{2})(?![\w/-]|[.,][0-9])")
 _ISO = re.compile(r"(?<![\w/.-])(20[0-9]{2})-([0-9]{2})-([0-9]{2})(?![\w/-])")
+_FORMATS: Mapping[str, Callable[..., str]] = {"money": money, "date": day}
 _DAYS_MAX, _MONTHS = 31, 12
 
 
 def facts(text: str, language: Language) -> Mapping[str, str]:
     """What a text says, each as it is written there. A day is "day 2027-3-31", or "day 3-31" where no year stands beside it."""
     return {**amounts(text), **days(text, language)}
+
+
+def example_facts(variable: TemplateVariable, language: Language) -> Mapping[str, str]:
+    """What a text says with the example of a variable, formatted as its type is."""
+    value = variable.example[language]
+    show = _FORMATS.get(variable.type)
+    return facts(show(language, READERS[variable.type](value)) if show else str(value), language)
 
 
 def days(text: str, language: Language) -> Mapping[str, str]:

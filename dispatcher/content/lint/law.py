@@ -46,19 +46,21 @@ def _named(sample: LintSample) -> Iterator[LintFinding]:
     required = sample.requirements
     if not required.commercial or sample.request.channel is Channel.PUSH:
         return
-    for part, text in sample.texts:
-        if part == "email.subject":
+    for part, text in sample.sent_texts:
+        if part in ("email.subject", "email.preheader"):
             continue
         if required.sender not in text:
             yield sample.finding("T401", sample.place(part), "sender.name", "this text does not name its sender")
         if sample.request.channel is Channel.EMAIL and required.mark not in text:
-            yield sample.finding("T402", sample.place(part), "advertising", f"this text does not show {required.mark!r}")
+            yield sample.finding(
+                "T402", sample.line_in(part, "block advertising"), "advertising", f"this text does not show {required.mark!r}"
+            )
 
 
 def _warning(sample: LintSample) -> Iterator[LintFinding]:
     warning, page = one_line(sample.requirements.warning), sample.page
-    for part, text in sample.texts:
-        if part in ("email.subject", "push.title", "email.html"):
+    for part, text in sample.sent_texts:
+        if part in ("email.subject", "email.preheader", "push.title", "email.html"):
             continue
         if warning not in one_line(text):
             yield sample.finding("T404", sample.place(part), "warning", "this text lacks the sentence of its regulated topic")
@@ -108,8 +110,6 @@ def _example(sample: LintSample) -> Iterator[LintFinding]:
     """A text that shows a rate or a cost and not the whole representative example."""
     for part, text in sample.texts:
         shown = one_line(text)
-        if part == "email.text" and sample.sources.is_generated(sample.request.language, part):
-            continue  # the HTML, from which it is made, has the finding
         if not (rate := _RATE.search(shown) or _COST.search(shown)):
             continue
         names = word_lists().representative_example[sample.request.language]

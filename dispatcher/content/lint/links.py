@@ -20,6 +20,7 @@ from dispatcher.content.lint.word_lists import word_lists
 _SHOWN_HOST = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,})(?:[/?#:]\S*)?", re.IGNORECASE)
 _MARKED_HOST = re.compile(r"(?:https?://|(?=www\.))((?:[a-z0-9-]+\.)+[a-z]{2,})", re.IGNORECASE)  # among words
 _NUMERIC_HOST = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}", re.IGNORECASE)  # as inet_aton reads it
+_WITH_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _FILE_NAME = re.compile(r".*\.(?:pdf|html?|txt|docx?|xlsx?)\Z", re.IGNORECASE)
 
 
@@ -28,6 +29,8 @@ def links(sample: LintSample) -> Iterator[LintFinding]:
     for part, link in sample.text_links():
         for code, message in _faults(sample, link):
             yield sample.finding(code, sample.place_of(part, link), part, message, link)
+        if part == "push.link" and not _WITH_SCHEME.match(link):
+            yield sample.finding("T301", sample.place(part), part, "must begin with https://, or with the scheme of the app", link)
     if sample.page is None:
         return
     page = sample.page

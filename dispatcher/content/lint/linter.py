@@ -9,11 +9,15 @@ from dispatcher.content.catalog import FolderReport
 from dispatcher.content.declaration import IN_A_LINK
 from dispatcher.content.errors import TemplateError
 from dispatcher.content.lint.accessibility import accessibility
+from dispatcher.content.lint.address_forms import avoided_address
 from dispatcher.content.lint.consistency import consistency
 from dispatcher.content.lint.deliverability import deliverability
+from dispatcher.content.lint.facts import example_facts, facts
 from dispatcher.content.lint.findings import LintFinding, lint_rules
 from dispatcher.content.lint.law import law
 from dispatcher.content.lint.links import links
+from dispatcher.content.lint.plain_values import plain_values
+from dispatcher.content.lint.push_lengths import push_lengths
 from dispatcher.content.lint.rendering import chosen_links, declared_categories, withheld
 from dispatcher.content.lint.reply_buttons import buttons
 from dispatcher.content.lint.samples import LintContext, read_samples
@@ -48,8 +52,12 @@ def lint_template(template: Template, context: LintContext) -> list[LintFinding]
         if sample.data_set in _OF_MESSAGES:
             for check in (accessibility, deliverability, links, law, tag_pairs):
                 found += check(sample)
-    found += consistency(samples)
+    plain = list(plain_values(samples))
+    found += plain
+    found += _without_consequences(consistency(samples), plain, template)
     found += wording(samples)
+    found += avoided_address(samples, context.avoided_address)
+    found += push_lengths(samples, context)
     found += unreached(samples)
     found += buttons(samples)
     found += chosen_links(samples)
@@ -60,6 +68,16 @@ def lint_template(template: Template, context: LintContext) -> list[LintFinding]
     return found
 
 
+def _without_consequences(found: Iterable[LintFinding], plain: Iterable[LintFinding], template: Template) -> Iterator[LintFinding]:
+    """The findings of `consistency`, without amounts and dates that another text shows without a filter, and so not as such."""
+    names = {each.field.rpartition(" ")[2] for each in plain}
+    shown = {key for name in names for language in LANGUAGES for key in example_facts(template.variables[name], language)}
+    for each in found:
+        keys = {key for language in LANGUAGES for key in facts(each.value, language)} if shown else set()
+        if each.code not in ("T502", "T503", "T510") or not keys & shown:
+            yield each
+
+
 def loading_findings(report: FolderReport, found: Iterable[LintFinding]) -> Iterator[LintFinding]:
     """The errors of loading as findings, without those that `found` reports already, at a better place."""
     found = list(found)
@@ -68,6 +86,7 @@ def loading_findings(report: FolderReport, found: Iterable[LintFinding]) -> Iter
     shared = [each for each in found if each.file.startswith(f"{SHARED}/")]
     reported |= {(each.code, f"{name}/{language}") for each in shared for language in each.languages for name in names}
     links = {(each.file, each.line) for each in found if each.code in ("T301", "T303")}
+    plain = {(each.file, each.line) for each in found if each.code == "T608"}
     for error in report.reading:
         yield _finding("T001" if error.field in ("file", "folder") else "T002", error)
     for error in report.sources:
@@ -76,13 +95,19 @@ def loading_findings(report: FolderReport, found: Iterable[LintFinding]) -> Iter
             yield _finding(code, error)
     static = {(error.file, error.line) for error in (*report.reading, *report.sources)}
     broken = {_folder(error.file) for error in (*report.reading, *report.sources)}
+    modeless = {_template(error.file) for error in report.reading if error.field == "modes"}
+    in_shared = {SHARED} if static else set()  # a call of a macro may fail there, and the error is in the call
+    seen: set[tuple[str, ...]] = set()
     for error in report.renderings:
         codes = _GUARD_CODES.get(error.field, ("T006" if error.message.startswith(IN_A_LINK) else "T005",))
         if any((code, _folder(error.file)) in reported for code in codes) or (error.file, error.line) in static:
             continue
-        if codes[0] == "T005" and _folder(error.file) in broken:
+        if codes[0] == "T005" and (_folder(error.file) in broken or _template(error.file) in (*modeless, *in_shared)):
             continue  # an error of the sources, which is reported, makes rendering fail
-        yield _finding(codes[0], error)
+        which = (error.file, str(error.line), error.field, error.message.partition(", from the examples")[0])
+        if which not in seen and not (codes[0] == "T005" and (error.file, error.line) in plain):
+            yield _finding(codes[0], error)
+        seen.add(which)  # the same with other values says nothing new
 
 
 def _finding(code: str, error: TemplateError) -> LintFinding:
@@ -95,6 +120,10 @@ def _finding(code: str, error: TemplateError) -> LintFinding:
 def _folder(file: str) -> str:
     """The language folder of a file, or the template's for its declaration."""
     return "/".join(file.split("/")[:2])
+
+
+def _template(file: str) -> str:
+    return file.partition("/")[0]
 
 
 def _source_code(error: TemplateError) -> str:

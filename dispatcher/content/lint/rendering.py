@@ -15,6 +15,7 @@ from dispatcher.content.preview import data_sets, error_place
 from dispatcher.content.template import Template
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Kind, Mode
+from dispatcher.domain.spelling import did_you_mean
 
 SERVICE = "service"  # the row of the policy's categories for service messages
 
@@ -30,6 +31,7 @@ def withheld(template: Template, context: LintContext) -> Iterator[LintFinding]:
     Rendering finds the uses in macros and layouts too.
     """
     sources = MarkedSources(template)
+    unknown = {name for name, each in template.variables.items() if not _is_known(each.category, context)}  # T603 reports them
     modes, sets = sorted(template.info.modes), list(data_sets(template))
     for language, channel, mode, (_, data) in product(template.languages, template.channels, modes, sets):
         allowed = allowed_categories(template, mode, context)
@@ -41,6 +43,8 @@ def withheld(template: Template, context: LintContext) -> Iterator[LintFinding]:
             template.render(request)
         except ContentRefusal as refusal:
             if refusal.code is ReasonCode.WITHHELD_VARIABLE and mode in template.variables[refusal.variable].modes:
+                if refusal.variable in unknown:
+                    continue
                 place = error_place(template, request, sources.origin)
                 category = template.variables[refusal.variable].category
                 message = f"its category {category!r} is not allowed by the policy in the mode {mode}: the message would be refused"
@@ -49,17 +53,29 @@ def withheld(template: Template, context: LintContext) -> Iterator[LintFinding]:
                 )
 
 
+def _is_known(category: str, context: LintContext) -> bool:
+    """Whether the policy has this category in any mode."""
+    return any(category in categories for categories in context.categories.values())
+
+
 def declared_categories(template: Template, context: LintContext, sources: MarkedSources) -> Iterator[LintFinding]:
     """Variables of a category that the policy allows in none of their modes."""
     if not context.categories:
         return
     for name, variable in template.variables.items():
         allowed = [allowed_categories(template, mode, context) or frozenset() for mode in variable.modes]
-        if not any(variable.category in categories for categories in allowed):
+        if variable.category and not any(variable.category in categories for categories in allowed):
             place = sources.declared_at("variables", name, "category")
             message = "the policy allows this category in no mode of this variable"
+            if not _is_known(variable.category, context):
+                known = frozenset().union(*context.categories.values())
+                message = f"is no category of the policy{did_you_mean(variable.category, known) or _listed(known)}"
             rule = lint_rules()["T603"]
             yield LintFinding(*place, "T603", rule.severity, f"variables.{name}.category", variable.category, message)
+
+
+def _listed(known: frozenset[str]) -> str:
+    return f"; known: {', '.join(sorted(known))}"
 
 
 def chosen_links(samples: list[LintSample]) -> Iterator[LintFinding]:

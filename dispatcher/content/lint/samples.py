@@ -27,12 +27,16 @@ PARTS: Mapping[Channel, str] = {Channel.PUSH: "push.body", Channel.EMAIL: "email
 
 @dataclass(frozen=True, slots=True)
 class LintContext:
-    """What the linter takes from the policy: the sender of each language, the hosts that links may name, and for each mode (and
-    "service") the data categories that a message may use. Without `categories` every one is allowed."""
+    """What the linter takes from the policy: the sender of each language, the hosts that links may name, for each mode (and
+    "service") the data categories that a message may use, the characters that a push may have (0: any number), and the words by
+    language of a form of address that is not the bank's. Without `categories` every one is allowed."""
 
     senders: Mapping[Language, MessageSender] = field(default_factory=dict)
     hosts: LinkHosts | None = None
     categories: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    push_title_max: int = 0
+    push_body_max: int = 0
+    avoided_address: Mapping[Language, tuple[str, ...]] = field(default_factory=dict)
 
 
 def first_by_language(samples: Iterable[LintSample]) -> Iterable[LintSample]:
@@ -69,11 +73,32 @@ class LintSample:
         """What the content guard would require."""
         return self.template.requirements(self.request, self.template.values(self.request))
 
+    @cached_property
+    def preheader(self) -> str:
+        """What a mailbox shows after the subject; "" where none is written."""
+        part = self.template.languages[self.request.language].parts.get("email.preheader")
+        return one_line(part.render(self.template.context(self.request))) if part else ""
+
     @property
-    def texts(self) -> Iterator[tuple[str, str]]:
-        """The parts that hold text, each with its text; of the HTML what is shown."""
+    def has_generated_text(self) -> bool:
+        """Whether the text part of a mail is made from its HTML: what the author wrote is in the HTML, and reported there."""
+        return self.sources.is_generated(self.request.language, "email.text")
+
+    @cached_property
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        """The parts that somebody wrote, each with its text; of the HTML what is shown."""
+        return tuple(each for each in self.sent_texts if each[0] != "email.text" or not self.has_generated_text)
+
+    @cached_property
+    def sent_texts(self) -> tuple[tuple[str, str], ...]:
+        """The same with a text part that is made from the HTML."""
+        return tuple(self._read_texts())
+
+    def _read_texts(self) -> Iterator[tuple[str, str]]:
         if isinstance(self.content, Email):
             yield "email.subject", self.content.subject
+            if self.preheader:
+                yield "email.preheader", self.preheader
             if self.page:
                 yield "email.html", self.page.visible_text()
             yield "email.text", self.content.text
@@ -99,10 +124,14 @@ class LintSample:
         """Where a part begins in the sources."""
         return self.sources.place(self.request.language, part)
 
+    def line_in(self, part: str, words: str) -> Place:
+        """The line of a part's source that has these words; where the part begins if none has."""
+        return self.sources.line_of(self.request.language, part, words)
+
     def place_of(self, part: str, text: str) -> Place:
         """The line of a part on which a text of the message stands; where the part begins if it is not found."""
         marked = {"email.html": self.html, "email.text": self.marked_text}.get(part)
-        position = marked.text.find(text) if marked else -1
+        position = _position(text, marked.text) if marked else -1
         if marked and position >= 0:
             own = [each for each in marked.origin(position) if each[0].startswith(f"{self.template.name}/")]
             if own or marked.origin(position):
@@ -146,6 +175,13 @@ class LintSample:
             modes=(self.mode.value,),
             templates=(self.template.name,),
         )
+
+
+def _position(text: str, whole: str) -> int:
+    """Where a text stands in another, -1 if it does not: not within a longer number."""
+    number = (r"(?<![0-9.,])" if text[:1].isdigit() else "", r"(?![0-9]|[.,][0-9])" if text[-1:].isdigit() else "")
+    found = re.search(re.escape(text).join(number), whole) if any(number) else None
+    return found.start() if found else whole.find(text)
 
 
 def read_samples(template: Template, context: LintContext) -> list[LintSample]:

@@ -38,7 +38,7 @@ def _texts(source: str, files: Mapping[str, str]) -> Iterator[tuple[int, str, st
         return
     if (layout := next(tree.find_all(nodes.Extends), None)) is not None and isinstance(layout.template, nodes.Const):
         known = _blocks(str(layout.template.value), files)
-        for node in tree.body:
+        for node in tree.body if layout.template.value in files else ():  # loading reports a layout that is not there
             if isinstance(node, nodes.Block) and node.name not in known:
                 yield node.lineno, "the layout does not have this block, so no message shows it", node.name
             elif isinstance(node, nodes.Output | nodes.If | nodes.CallBlock) and (words := _shown(node)):

@@ -12,6 +12,7 @@ from dispatcher.content.lint.findings import LintFinding
 from dispatcher.content.lint.samples import LintSample, first_by_language
 from dispatcher.content.lint.word_lists import word_lists
 from dispatcher.content.source_files import SourceFile
+from dispatcher.content.translation_units import PieceKind, pieces
 from dispatcher.domain.recipient import Language
 
 _CODE = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}|<style.*?</style>|<[^>]*>|https?://\S+", re.DOTALL | re.IGNORECASE)
@@ -21,11 +22,13 @@ _WORD = re.compile(r"[^\W\d_]+")
 _OTHER_MIN = 4  # words of another language, in a part that has at most a third as many of its own
 _SHORT_MIN = 2  # in a subject or a push text, which have few words
 _OTHER_SHARE = 3
+_SENTENCE_SHARE = 0.4  # of the words of a short sentence
 _COUNTED = (  # a number that a word of the text follows
     re.compile(r"\{\{-?\s*(\w+)\s*(?:\|\s*number\s*)?-?\}\}(?: |&nbsp;|\u00a0)([^\W\d_]{2,})"),
     re.compile(r"\(?\b(\w+)\s*(?:\|\s*number)?\s*\)?\s*~\s*[\"'] ([^\W\d_]{2,})"),
 )
 _ONE_FORM = re.compile(r"""\bplural\(\s*(["'])(?P<form>[^"']+)\1\s*,\s*(["'])(?P=form)\3""")
+_INVISIBLE = re.compile("[\\u200b\\u2060\\u202a-\\u202e\\u2066-\\u2069]")  # not the joiners of emoji
 _DIGIT_BESIDE = re.compile(r"\{\{-?\s*(\w+)[^{}]*\}\}[.,]?[0-9]|(?<![\w/])[0-9]+[.,]?\{\{-?\s*(\w+)")
 
 
@@ -34,7 +37,7 @@ def wording(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
     for sample in first_by_language(samples):
         language = sample.request.language
         for part, source in sample.sources.parts[language].items():
-            for finding in (*_language(sample, part, source), *_counted(sample, part, source), *_digits(sample, part, source)):
+            for finding in (found for check in _CHECKS for found in check(sample, part, source)):
                 yield replace(finding, channels=(part.partition(".")[0],), modes=())
         yield from _approved(sample)
 
@@ -60,6 +63,10 @@ def _language(sample: LintSample, part: str, source: SourceFile) -> Iterator[Lin
             message = f"is in another language, {other}"
             yield sample.finding("T508", source.place(number), part, message, line.replace(_CUT, " ").strip())
             return
+    for number, words in _in_code(source.source):
+        if other := _other_in(words, language, _OTHER_MIN):
+            yield sample.finding("T508", source.place(number), part, f"is in another language, {other}", words)
+            return
     if other := _other_language(text.replace(_CUT, " "), language, least):
         yield sample.finding("T508", sample.place(part), part, f"is in another language, {other}")
 
@@ -71,8 +78,28 @@ def _separated(code: re.Match[str]) -> str:
 
 def _other_in(line: str, language: Language, least: int) -> str:
     """The language of a line, or of one of its sentences or branches, if it is another; else ""."""
-    pieces = (line.replace(_CUT, " "), *_SENTENCE.split(line))
-    return next(filter(None, (_other_language(each, language, least) for each in pieces)), "")
+    sentences = _SENTENCE.split(line)
+    found = (_other_language(each, language, least) for each in (line.replace(_CUT, " "), *sentences))
+    return next(filter(None, found), "") or next(filter(None, (_other_sentence(each, language) for each in sentences)), "")
+
+
+@lru_cache(maxsize=1_024)
+def _in_code(source: str) -> tuple[tuple[int, str], ...]:
+    """Line and text of each alt text, and of each text that a macro is called with."""
+    spans = [found.span() for found in _CODE.finditer(source)]
+    texts = [each for each in pieces(source) if each.kind is PieceKind.TEXT]
+    inside = (each for each in texts if any(start < each.start and each.end < end for start, end in spans))
+    return tuple((source.count("\n", 0, each.start) + 1, source[each.start : each.end]) for each in inside)
+
+
+@lru_cache(maxsize=4_096)
+def _other_sentence(sentence: str, language: Language) -> str:
+    """The language of a sentence that has no function word of its own language, and mostly those of another; else ""."""
+    words = _WORD.findall(sentence.lower())
+    counts = {each: sum(word in known for word in words) for each, known in word_lists().function_words.items()}
+    other = max(counts, key=lambda each: counts[each])
+    is_other = not counts[language] and counts[other] >= _SHORT_MIN and counts[other] >= _SENTENCE_SHARE * len(words)
+    return other if is_other else ""
 
 
 @lru_cache(maxsize=1_024)
@@ -114,3 +141,13 @@ def _counted(sample: LintSample, part: str, source: SourceFile) -> Iterator[Lint
             if all(value == int(value) for value in values):
                 message = "stays the same for 1 and for many: write its forms with the filter plural"
                 yield sample.finding("T605", source.place(number), f"{part}: {variable.name}", message, found[2])
+
+
+def _invisible(sample: LintSample, part: str, source: SourceFile) -> Iterator[LintFinding]:
+    """A character that nobody sees: spam hides words with them, and filters know that."""
+    for number, line in enumerate(source.source.split("\n"), 1) if not source.is_generated else ():
+        if found := _INVISIBLE.search(line):
+            yield sample.finding("T206", source.place(number), part, f"holds U+{ord(found[0]):04X}, which nobody sees: delete it")
+
+
+_CHECKS = (_language, _counted, _digits, _invisible)
