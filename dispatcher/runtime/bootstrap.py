@@ -40,6 +40,7 @@ from dispatcher.ledger.maintenance.heartbeats import forget_heartbeats
 from dispatcher.ledger.migrations import migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.policy.contracts import Contracts, read_contracts, with_contracts
+from dispatcher.runtime import drain
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits, Watched
@@ -281,6 +282,7 @@ def services(
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,
         sleep=time.sleep,
+        is_draining=drain.is_draining,
         seal_required=config.seal_required,
         template_client=template_client(config),
         whatsapp_is_sandbox=config.providers[Channel.WHATSAPP] == SANDBOX,
