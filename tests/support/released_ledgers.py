@@ -41,6 +41,7 @@ RELEASED = {
     "0032_erasure_requests.py": "a731e991a6ff477c6f2bff0de1e9b56fd2e8a0263a7e173df8be72a1908d4a32",
     "0033_campaign_drafts.py": "4f6acded30c0dca38f83c0abf2f3adcb7fdd68acd74fc79f3694fc5bca433c64",
     "0034_standing_alerts.py": "1c33a73a1a3a2fefea0df7a7ffca22a1900df0b6c1314b24498b7f53224e2bca",
+    "0039_schema_compatibility.py": "8497dc485c82a8a76b94f00771e8b237f45c07b86d5c4d954bdd363c5c7bce9f",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A
