@@ -39,6 +39,7 @@ from celery.signals import (
 
 from dispatcher import broker_transport
 from dispatcher.broker_messages import HIDDEN, PUBLISHED_AT, RecordedRequest
+from dispatcher.domain.broker_url import BadBrokerUrl, common_spelling
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce, TaskTimeLimit, WorkerDraining
 from dispatcher.maintenance import heartbeats
 from dispatcher.maintenance.policy_in_force import PolicyWatch
@@ -154,6 +155,9 @@ def _raise_time_limit(_number: int, _frame: FrameType | None) -> None:
 broker_transport.install()
 app = DispatcherCelery("dispatcher", task_cls=DispatcherTask)
 app.config_from_object("celeryconfig")
+if app.conf.broker_url:
+    with suppress(BadBrokerUrl):  # the settings report it
+        app.conf.broker_url = common_spelling(app.conf.broker_url)
 
 
 class RedactedTask(DispatcherTask):

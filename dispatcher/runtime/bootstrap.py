@@ -15,8 +15,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
-
 from channels.alerts import set_alert_sink
 from channels.base import Channel, Provider
 from channels.http import HttpTransport
@@ -42,6 +40,7 @@ from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.policy.contracts import Contracts, read_contracts, with_contracts
 from dispatcher.runtime import drain
 from dispatcher.runtime.alert_sink import alert_sink
+from dispatcher.runtime.broker_store import connect_store, is_store
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits, Watched
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
@@ -360,10 +359,10 @@ def _protected(config: Settings, channel: Channel, first: Provider) -> Provider:
 
 def _bucket(name: str, rate: Rate) -> TokenBucket:
     """The bucket in the broker's store; one of this process alone where the broker is not Redis or Valkey."""
-    url = broker_url().replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
-    if not url.startswith(("redis://", "rediss://", "unix://")):
+    url = broker_url()
+    if not is_store(url):
         return LocalBucket(rate.fallback(), utc_now)
-    return SharedBucket(Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5), name, rate, utc_now)
+    return SharedBucket(connect_store(url, 0.5, 0.5), name, rate, utc_now)
 
 
 def sandbox_folder(config: Settings) -> Path:
