@@ -26,7 +26,7 @@ from channels.resilience.observed import Observed
 from channels.resilience.rate_limiter import LocalBucket, Rate, RateLimited, SharedBucket, TokenBucket
 from channels.sandbox.doubles import double_for
 from channels.whatsapp_templates import TemplateClient
-from dispatcher import content
+from dispatcher import __version__, content
 from dispatcher.content import Catalog, InvalidTemplates, TemplateError
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
@@ -35,7 +35,8 @@ from dispatcher.ledger import partitions, roles, secret_keys
 from dispatcher.ledger.connection import PoolOptions, connect_once, lend, open_pool
 from dispatcher.ledger.maintenance import contract_texts, policies
 from dispatcher.ledger.maintenance.heartbeats import forget_heartbeats
-from dispatcher.ledger.migrations import migrate
+from dispatcher.ledger.maintenance.upgrade_state import program_mark
+from dispatcher.ledger.migrations import HEAD, migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.policy.contracts import Contracts, read_contracts, with_contracts
 from dispatcher.runtime import drain
@@ -252,7 +253,12 @@ def services(
     ring = KeyRing.parse(config.secret_key)
     pool = open_pool(
         database_url,
-        PoolOptions(connections_max, name=secret_keys.connection_name(ring), role=config.database_role, patient=patient),
+        PoolOptions(
+            connections_max,
+            name=secret_keys.connection_name(ring, program_mark(__version__, HEAD)),
+            role=config.database_role,
+            patient=patient,
+        ),
         check_new=lambda connection: secret_keys.check_keys(connection, ring),
     )
     with lend(pool) as connection:

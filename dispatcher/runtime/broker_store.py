@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from redis import Redis
@@ -32,17 +34,14 @@ def _behind_sentinels(broker_url: str, timeouts: dict[str, float]) -> Redis:
     """The URLs of several Sentinels, with semicolons between them; user, password and number of the database are the master's, and
     those of the first URL count, as for kombu."""
     places = [urlsplit(part) for part in broker_url.split(";")]
-    options = celeryconfig.broker_transport_options
+    options: Mapping[str, Any] = celeryconfig.broker_transport_options
     first = places[0]
-    sentinels = Sentinel(
+    sentinels = Sentinel(  # type: ignore[no-untyped-call]
         [(place.hostname, place.port or SENTINEL_PORT) for place in places],
-        sentinel_kwargs={**dict(options.get("sentinel_kwargs") or {}), **timeouts},
+        sentinel_kwargs={**options.get("sentinel_kwargs", {}), **timeouts},
     )
-    client: Redis = sentinels.master_for(
-        str(options["master_name"]),
-        username=first.username,
-        password=first.password,
-        db=int(first.path.strip("/") or 0),
-        **timeouts,
+    database = int(first.path.strip("/") or 0)
+    client: Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
+        options["master_name"], username=first.username, password=first.password, db=database, **timeouts
     )
     return client

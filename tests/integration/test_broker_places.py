@@ -140,7 +140,7 @@ def sentinel_port(tmp_path: Path) -> Iterator[int]:
     try:
         wait_until(lambda: answers(master, PASSWORD) and answers(sentinel, PASSWORD_OF_SENTINEL))
         with Redis(port=sentinel, password=PASSWORD_OF_SENTINEL, decode_responses=True) as client:
-            wait_until(lambda: client.sentinel_master("mymaster")["num-slaves"] == 1)  # type: ignore[no-untyped-call]
+            wait_until(lambda: client.sentinel_master("mymaster")["num-slaves"] == 1)
         yield sentinel
     finally:
         for process in processes:
@@ -154,7 +154,7 @@ def test_celery_and_the_store_follow_the_master_of_sentinels(sentinel_port: int)
     environ = {"DISPATCHER_BROKER_SENTINEL": "mymaster", "DISPATCHER_BROKER_SENTINEL_PASSWORD": PASSWORD_OF_SENTINEL}
     assert publish(url, **environ) == (0, "1")
     with Redis(port=sentinel_port, password=PASSWORD_OF_SENTINEL, decode_responses=True) as client:
-        before = client.sentinel_get_master_addr_by_name("mymaster")  # type: ignore[no-untyped-call]
-        client.execute_command("SENTINEL", "FAILOVER", "mymaster")  # type: ignore[no-untyped-call]
-        wait_until(lambda: client.sentinel_get_master_addr_by_name("mymaster") != before)  # type: ignore[no-untyped-call]
+        before = client.sentinel_get_master_addr_by_name("mymaster")
+        client.execute_command("SENTINEL", "FAILOVER", "mymaster")
+        wait_until(lambda: client.sentinel_get_master_addr_by_name("mymaster") != before)
     assert publish(url, **environ) == (0, "2")

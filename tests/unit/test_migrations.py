@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from dispatcher.ledger.migrations import HEAD, VERSIONS
-from dispatcher.ledger.migrations.effects import Lock, SchemaEffect, effects_of
+from dispatcher.ledger.migrations.effects import Lock, SchemaEffect, read_migration
 
 FIRST = "0039"  # the first revision that the rule holds for
 CHECKED = sorted(file for file in VERSIONS.glob("[0-9]*.py") if file.name[:4] >= FIRST)
 
 
-def module_of(file: Path) -> ModuleType:
-    spec = spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("file", CHECKED, ids=lambda file: file.name[:4])
 def test_a_migration_lets_the_previous_version_go_on(file: Path) -> None:
-    breaking = [effect for effect in effects_of(file) if effect.breaks]
-    module = module_of(file)
-    oldest_program, compatible = getattr(module, "oldest_program", ""), getattr(module, "compatible", "")
-    assert not breaking or oldest_program or compatible, (
-        f"{file.name}: {breaking}. Stop using it in one release, and remove it in a later one: set oldest_program to the newest"
-        " revision that the first program without it knows, and write it to schema_compatibility. Where nothing is broken, say why"
-        " in compatible"
+    migration = read_migration(file)
+    oldest_program = migration.oldest_program
+    assert not migration.breaks or oldest_program, (
+        f"{file.name}: {migration.effects}. Stop using it in one release, and remove it in a later one: oldest_program is the"
+        " newest revision that the first program without it knows. Where nothing is broken, say why in compatible"
     )
     if oldest_program:
         assert oldest_program < file.name[:4], "no program that knows the schema has stopped using it before"
@@ -41,7 +28,7 @@ def test_a_migration_lets_the_previous_version_go_on(file: Path) -> None:
 
 @pytest.mark.parametrize("file", CHECKED, ids=lambda file: file.name[:4])
 def test_a_migration_holds_no_long_lock(file: Path) -> None:
-    long = [effect for effect in effects_of(file) if effect.is_long and effect.lock is not Lock.ROWS]
+    long = [effect for effect in read_migration(file).effects if effect.is_long and effect.lock is not Lock.ROWS]
     assert not long, f"{file.name}: {long}. Create the index with the next month's partitions, or add a constraint as NOT VALID"
 
 
@@ -70,12 +57,15 @@ STATEMENTS = {
 def test_the_effect_of_a_statement_is_recognised(statement: str, tmp_path: Path) -> None:
     file = tmp_path / "9999_step.py"
     file.write_text(f'SCHEMA = """\n{statement};\nCREATE TABLE fresh (no bigint);\nCREATE INDEX ON fresh (no);\n"""\n')
-    (effect,) = effects_of(file)
+    (effect,) = read_migration(file).effects
     assert (effect.lock, bool(effect.breaks), effect.is_long) == STATEMENTS[statement]
 
 
 def test_the_table_that_a_migration_creates_is_no_effect() -> None:
     (file,) = VERSIONS.glob("0039*.py")
-    assert effects_of(file) == []
-    assert SchemaEffect("console_sessions", Lock.ALL, "removes what it uses") in effects_of(next(VERSIONS.glob("0029*.py")))
+    assert read_migration(file).effects == ()
+    assert (
+        SchemaEffect("console_sessions", Lock.ALL, "removes what it uses")
+        in read_migration(next(VERSIONS.glob("0029*.py"))).effects
+    )
     assert HEAD >= FIRST

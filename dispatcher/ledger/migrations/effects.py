@@ -59,13 +59,43 @@ _BREAKING = (
 _REWRITES = re.compile(r"\bTYPE\b|\bSET NOT NULL\b|\bADD (?:CONSTRAINT \w+ )?(?:CHECK|FOREIGN KEY)\b(?!.*NOT VALID)|\bGENERATED\b")
 
 
-def effects_of(migration: Path) -> list[SchemaEffect]:
-    """The effects of a migration on tables that it does not create itself, in its order."""
-    sql = re.sub(r"--[^\n]*", "", migration.read_text(encoding="utf-8"))
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A migration. `oldest_program`: the newest revision that the oldest program knows that can go on after it; `compatible`: why
+    the previous version goes on although a statement looks as if it could not. Most migrations need neither."""
+
+    revision: str
+    about: str
+    effects: tuple[SchemaEffect, ...]
+    oldest_program: str = ""
+    compatible: str = ""
+
+    @property
+    def breaks(self) -> bool:
+        """Whether programs before `oldest_program` could fail."""
+        return not self.compatible and any(effect.breaks for effect in self.effects)
+
+
+def read_migration(file: Path) -> Migration:
+    """Read a migration without running it. Its effects are those on tables that it does not create itself, in its order."""
+    text = file.read_text(encoding="utf-8")
+    sql = re.sub(r"--[^\n]*", "", text)
     statements = [" ".join(part.split()) for part in re.split(r';|"""', sql)]
     created = {name for statement in statements for name in _CREATED.findall(statement)}
     found = (effect for statement in statements for effect in _effects(statement))
-    return [effect for effect in found if effect.table not in created]
+    about = text.removeprefix('"""').partition('"""')[0].strip().partition("\n\n")[0]
+    return Migration(
+        revision=file.name[:4],
+        about=" ".join(about.split()),
+        effects=tuple(effect for effect in found if effect.table not in created),
+        oldest_program=_attribute(text, "oldest_program"),
+        compatible=_attribute(text, "compatible"),
+    )
+
+
+def _attribute(text: str, name: str) -> str:
+    match = re.search(rf'^{name} = "([^"]+)"', text, re.MULTILINE)
+    return match[1] if match else ""
 
 
 def _effects(statement: str) -> Iterator[SchemaEffect]:

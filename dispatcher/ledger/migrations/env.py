@@ -29,7 +29,9 @@ def run() -> None:
         context.configure(connection=connection, transactional_ddl=True)
         context.run_migrations()
         if attributes["is_newest"]:  # under the same lock: two GRANTs on one table at once are an error
-            grant_present(connection.connection.driver_connection)
+            owner = connection.connection.driver_connection
+            assert owner is not None  # noqa: S101  the connection is open
+            grant_present(owner)
 
 
 run()
