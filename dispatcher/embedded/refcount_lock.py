@@ -46,6 +46,13 @@ def shared_resource(lock: Path, start: Callable[[], T], stop: Callable[[], None]
 
 
 @contextmanager
+def without_users(lock: Path) -> Iterator[bool]:
+    """Whether nobody uses the resource; if so, who wants to use it waits until the block ends."""
+    with _open(lock) as users:
+        yield _is_last_user(users)
+
+
+@contextmanager
 def _exclusive(gate: Path) -> Iterator[None]:
     with _open(gate) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
