@@ -13,7 +13,7 @@ from redis import RedisError
 from dispatcher import __version__
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import EngineError
-from dispatcher.ledger.connection import connect_once
+from dispatcher.ledger.connection import POOLER, connect_once
 from dispatcher.ledger.maintenance import policies
 from dispatcher.ledger.maintenance.upgrade_state import UpgradeState, program_mark, read_upgrade_state
 from dispatcher.ledger.migrations import HEAD, Schema, pending_files, read_schema
@@ -46,7 +46,7 @@ def check_before_upgrade() -> list[CheckResult]:
         results.append(_schema(schema))
         if schema.revision is None or schema.is_newer:
             return results
-        with connect_once(url, LOGIN) as connection:
+        with connect_once(url, POOLER if settings.database_role == POOLER else LOGIN) as connection:
             state, current = read_upgrade_state(connection), policies.in_force(connection)
     except EngineError as error:
         return [*results, CheckResult("engines", ok=False, detail=str(error))]

@@ -32,7 +32,7 @@ from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import EngineError, Engines, engines
 from dispatcher.ledger import partitions, roles, secret_keys
-from dispatcher.ledger.connection import PoolOptions, connect_once, lend, open_pool
+from dispatcher.ledger.connection import POOLER, PoolOptions, connect_once, lend, open_pool
 from dispatcher.ledger.maintenance import contract_texts, policies
 from dispatcher.ledger.maintenance.heartbeats import forget_heartbeats
 from dispatcher.ledger.maintenance.upgrade_state import program_mark
@@ -175,6 +175,8 @@ def introduce_key() -> int:
     """
     ring = KeyRing.parse(settings().secret_key)
     database_url = joined_engines().database_url
+    if settings().database_role == POOLER:  # a pooler keeps the connections of processes without the new key
+        raise LedgerUnavailable("a key is introduced over a direct connection, while no other process runs")
     migrate_once(database_url)
     with connect_once(database_url) as connection:
         connection.execute("RESET ROLE")
@@ -190,13 +192,18 @@ def create_roles() -> Mapping[str, str]:
     return roles.ROLES
 
 
+def _role_of_people(config: Settings) -> str:
+    """The role for what people do: all rights, also where this process is configured as a worker."""
+    return POOLER if config.database_role == POOLER else roles.FULL
+
+
 def adopt_policy(actor: str) -> tuple[str | None, str]:
     """Put this process's policy in force. Returns the digest of the one before, None at the first start, and its own.
 
     Raises one of `CONFIGURATION_ERRORS`, and `LedgerUnavailable`.
     """
     config, rules, _, text = examine()
-    with connect_once(check_ledger_keys(config)) as connection:
+    with connect_once(check_ledger_keys(config), _role_of_people(config)) as connection:
         policies.store_policy(connection, rules.digest, text)
         before = policies.adopt(connection, rules.digest, actor, utc_now())
     return before.digest if before else None, rules.digest
@@ -209,7 +216,7 @@ def check_keys_and_policy(config: Settings, database_url: str, say: Callable[[st
     Raises `InvalidPolicy`, `KeyMismatch`, `LedgerUnavailable`, `PolicyNotInForce`.
     """
     rules, text = policy(config)
-    with connect_once(database_url) as connection:
+    with connect_once(database_url, _role_of_people(config)) as connection:
         secret_keys.check_keys(connection, KeyRing.parse(config.secret_key))
         policies.store_policy(connection, rules.digest, text)
         is_alone = config.database_url is None

@@ -196,9 +196,10 @@ def _settings(read: EnvironmentReader) -> Settings:
         == "required",
         database_role=read.choice(
             "DISPATCHER_DATABASE_ROLE",
-            ("dispatcher_worker", "dispatcher_tasks"),
+            ("dispatcher_worker", "dispatcher_tasks", "pooler"),
             "dispatcher_worker",
-            about="the role in which this process works in the database; `dispatcher_tasks`, for Celery workers, has fewer rights",
+            about="the role in which this process works in the database; `dispatcher_tasks`, for Celery workers, has fewer rights; "
+            "`pooler`: DISPATCHER_DATABASE_URL is a PgBouncer in transaction mode, which sets the role",
         ),
         metrics_access=read.choice(
             "DISPATCHER_METRICS_ACCESS", ACCESS, "open", about="`key`: `/metrics` needs an API key with the right `metrics`"

@@ -12,6 +12,7 @@ import psycopg
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.ledger.connection import POOLER, check_pooled, connect_once
 from dispatcher.ledger.roles import FULL
 
 HERE = Path(__file__).parent
@@ -23,6 +24,7 @@ ROLE_MISSING = (
 )
 TRIES_MAX = 10  # with a pause and 3 s of waiting for a lock each: for half a minute
 PAUSE_SECONDS = 1.0
+DIRECTLY = "run `dispatcher check` with the server's own URL and DISPATCHER_DATABASE_ROLE=dispatcher_worker"
 _LOCKED = (LockNotAvailable, DeadlockDetected)
 LOCKED = "a table stays in use: look for long transactions in pg_stat_activity, end them, and try again"
 
@@ -45,8 +47,13 @@ def migrate(database_url: str, revision: str = HEAD, role: str = FULL) -> None:
                 f" schema {schema.oldest_program} on, and this one knows {HEAD}: install the newer version"
             )
     elif schema.revision != revision:
+        if role == POOLER:
+            raise LedgerUnavailable(f"the database has to be migrated to {revision} first, over a direct connection: {DIRECTLY}")
         _upgrade(database_url, revision, login)
-    if revision == HEAD:
+    if role == POOLER:
+        with connect_once(database_url, role) as connection:
+            check_pooled(connection)
+    elif revision == HEAD:
         _try_role(database_url, login, role)
 
 
