@@ -39,6 +39,7 @@ from celery.signals import (
 
 from dispatcher import broker_transport
 from dispatcher.broker_messages import HIDDEN, PUBLISHED_AT, RecordedRequest
+from dispatcher.campaigns import scheduler
 from dispatcher.domain.broker_url import BadBrokerUrl, common_spelling
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce, TaskTimeLimit, WorkerDraining
 from dispatcher.maintenance import heartbeats
@@ -98,6 +99,8 @@ class DispatcherTask(Task):
             if self.is_periodic:
                 raise Ignore from None
             log.info("the worker stops; the task goes back to the broker", task=self.name)
+            with suppress(LedgerUnavailable):
+                scheduler.give_back(services())
             raise Reject("the worker stops", requeue=True) from None
         except (LedgerUnavailable, PolicyNotInForce) as error:
             is_away = isinstance(error, LedgerUnavailable) and not isinstance(error, KeyMismatch)

@@ -66,7 +66,8 @@ def test_a_stopped_worker_gives_back_its_chunk_at_once(idle_machine: IdleMachine
     after = idle_machine.balance()
     with lend(idle_machine.services.pool) as connection:
         assert connection.execute("SELECT FROM messages WHERE state IN ('claimed', 'unresolved')").rowcount == 0
-    assert 0 < after["accepted"] < PEOPLE  # those of the batch that the provider had
+    assert 0 < after["accepted"] < PEOPLE  # those that the provider had
+    assert after["accepted"] + after["pending"] == PEOPLE
     assert idle_machine.on_the_broker("campaign") == 1
 
     idle_machine.sandbox.clear_faults()

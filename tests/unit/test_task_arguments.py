@@ -9,8 +9,8 @@ import pytest
 from dispatcher import tasks
 from dispatcher.celery_app import app
 
-# The internal tasks that programs on the main branch publish, with their arguments. A new argument gets a default, or the task a new
-# name; a task is removed one release after nobody publishes it. What no worker knows is refused and kept, and chunks are
+# The internal tasks that programs on the main branch publish, with their arguments. A new argument gets a default, or the task a
+# new name; a task is removed one release after nobody publishes it. What no worker knows is refused and kept, and chunks are
 # published again by the ledger.
 RELEASED = {
     "dispatcher.ask_providers": (),
