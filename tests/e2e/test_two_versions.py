@@ -160,7 +160,7 @@ def test_a_campaign_in_flight_goes_on_through_an_upgrade(
     old, new = Version(old_folder, environ), Version(tmp_path / "new", {**environ, "PYTHONPATH": str(ROOT)})
     old.command("recipients", "import", *(str(file) for file in write_files(tmp_path)[:1]))
     old.command("templates", "approve", "loan_offer")
-    double.set_faults([{"provider": "fcm", "delay_seconds": 0.3}])
+    double.set_faults([{"provider": "fcm", "delay_seconds": 5.0}])
     with old.at_work(worker("old"), ("beat", "--pidfile", "")) as old_log:
         old.command("campaign", "submit", str(tmp_path / "spring.yaml"))
         wait_until(lambda: double.counts()["total"] > 0, old_log)
@@ -168,6 +168,8 @@ def test_a_campaign_in_flight_goes_on_through_an_upgrade(
         before = states(empty_database)["accepted"]
         assert before < PEOPLE
         with new.at_work(worker("new")) as new_log:
+            wait_until(lambda: "new@test ready" in new_log.read_text(), old_log, new_log)
+            double.clear_faults()  # slow until then: the old one may not finish alone
             wait_until(lambda: states(empty_database)["accepted"] == PEOPLE, old_log, new_log)
     assert all("dispatcher.send_chunk" in log.read_text() for log in (old_log, new_log))  # both took part
     assert "Traceback" not in old_log.read_text() + new_log.read_text()
