@@ -39,6 +39,12 @@ broker_transport_options = {
     # The client must not repeat a publish whose answer was lost: only the publisher knows whether that is safe.
     "retry_on_timeout": False,
 }
+if _master := os.environ.get("DISPATCHER_BROKER_SENTINEL", "").strip():
+    broker_transport_options["master_name"] = _master
+if _password := os.environ.get(
+    "DISPATCHER_BROKER_SENTINEL_PASSWORD", ""
+).strip():  # that of the Sentinels; the URL has the master's
+    broker_transport_options["sentinel_kwargs"] = {"password": _password}
 
 # -- lanes -------------------------------------------------------------------------------------------------------------
 

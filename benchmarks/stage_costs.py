@@ -265,7 +265,7 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds
     assert len(claim.claimed) == len(batch)
     with _timed(seconds, "send"):
         deadline = services.monotonic_clock() + services.limits.send_deadline_seconds
-        window = send_window_for_claim(services.pool, claim.number, deadline, services.monotonic_clock)
+        window = send_window_for_claim(services, claim.number, deadline)
         started = services.monotonic_clock()
         done = hand_off(services.providers, prepared, window)
     with _timed(seconds, "settle"):

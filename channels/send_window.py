@@ -28,12 +28,16 @@ def _always() -> bool:
     return True
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class SendWindow:
     """The time in which the messages of one claim may be handed off. For one thread at a time, or for several.
 
     `started` holds the ids of messages of which a byte may have been sent. `on_first` is called once, before the first of them: if
-    it returns False, nothing is sent.
+    it returns False, nothing is sent. `is_draining` closes the window early: the process was asked to stop.
     """
 
     deadline: float  # time on `monotonic_clock`
@@ -41,10 +45,11 @@ class SendWindow:
     on_first: Callable[[], bool] = _always
     started: set[str] = field(default_factory=set)
     last_started_at: float | None = None  # on `monotonic_clock`: when a message was last started
+    is_draining: Callable[[], bool] = _never
 
     def is_open(self) -> bool:
         """Whether a message may still be handed off now."""
-        return self.monotonic_clock() < self.deadline
+        return self.monotonic_clock() < self.deadline and not self.is_draining()
 
     def may_start_sending(self, ids: Iterable[str]) -> bool:
         """Whether these messages may be sent: the last check before their first byte. If so, they count as started."""

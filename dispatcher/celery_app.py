@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
+import os
 import re
 import signal
 import sys
@@ -31,15 +32,19 @@ from celery.signals import (
     worker_init,
     worker_process_init,
     worker_process_shutdown,
+    worker_ready,
     worker_shutdown,
+    worker_shutting_down,
 )
 
 from dispatcher import broker_transport
 from dispatcher.broker_messages import HIDDEN, PUBLISHED_AT, RecordedRequest
-from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce, TaskTimeLimit
+from dispatcher.campaigns import scheduler
+from dispatcher.domain.broker_url import BadBrokerUrl, common_spelling
+from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce, TaskTimeLimit, WorkerDraining
 from dispatcher.maintenance import heartbeats
 from dispatcher.maintenance.policy_in_force import PolicyWatch
-from dispatcher.runtime import bootstrap, metrics, tracing
+from dispatcher.runtime import bootstrap, drain, metrics, tracing
 from dispatcher.runtime.logs import configure_logs
 from dispatcher.runtime.metric_families import OTHER, TASK_SECONDS, TASK_WAIT, TASKS, TASKS_PUBLISHED, lane_by_task
 from dispatcher.runtime.metrics import RECORDER
@@ -82,12 +87,21 @@ class DispatcherTask(Task):
     def __call__(self, /, *arguments: Any, **options: Any) -> Any:
         """Run the task. Celery's own `__call__` would replace the request that the worker has set."""
         try:
+            if drain.is_draining():  # the worker had fetched it before
+                raise WorkerDraining
             with _time_limit():
                 if self.needs_policy:
                     _policy_watch().require(services())
                 result = self.run(*arguments, **options)
         except TaskTimeLimit:
             raise SoftTimeLimitExceeded from None
+        except WorkerDraining:
+            if self.is_periodic:
+                raise Ignore from None
+            log.info("the worker stops; the task goes back to the broker", task=self.name)
+            with suppress(LedgerUnavailable):
+                scheduler.give_back(services())
+            raise Reject("the worker stops", requeue=True) from None
         except (LedgerUnavailable, PolicyNotInForce) as error:
             is_away = isinstance(error, LedgerUnavailable) and not isinstance(error, KeyMismatch)
             reason = AWAY if is_away else str(error)
@@ -144,6 +158,9 @@ def _raise_time_limit(_number: int, _frame: FrameType | None) -> None:
 broker_transport.install()
 app = DispatcherCelery("dispatcher", task_cls=DispatcherTask)
 app.config_from_object("celeryconfig")
+if app.conf.broker_url:
+    with suppress(BadBrokerUrl):  # the settings report it
+        app.conf.broker_url = common_spelling(app.conf.broker_url)
 
 
 class RedactedTask(DispatcherTask):
@@ -218,6 +235,29 @@ def _make_services(prepared: Future[Services]) -> None:
         prepared.set_result(made)
     except BaseException as error:
         prepared.set_exception(error)
+
+
+# -- drain -------------------------------------------------------------------------------------------------------------
+
+
+@worker_ready.connect
+def _drain_on_quit(**_: object) -> None:
+    """Drain before Celery waits for running tasks: after SIGQUIT it sends the signal below only when it has waited."""
+    celery_handler, parent = signal.getsignal(signal.SIGQUIT), os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == parent:  # a child that is forked later inherits this handler
+            drain.begin()
+        if callable(celery_handler):
+            celery_handler(number, frame)
+
+    signal.signal(signal.SIGQUIT, handle)
+
+
+@worker_shutting_down.connect
+def _begin_to_drain(**_: object) -> None:
+    """The parent got SIGTERM or Ctrl-C."""
+    drain.begin()
 
 
 # -- heartbeats --------------------------------------------------------------------------------------------------------

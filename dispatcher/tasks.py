@@ -29,6 +29,7 @@ from dispatcher.events import event_files, kafka_delivery, publication, webhook_
 from dispatcher.inbound import provider_events
 from dispatcher.intake.errors import BadInput
 from dispatcher.maintenance import heartbeats, retention, sweep
+from dispatcher.runtime import drain
 from dispatcher.runtime.tracing import within
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker cannot be reached
@@ -183,7 +184,7 @@ def settle_events() -> None:
 
 
 def _apply_all_events() -> None:
-    while provider_events.apply_batch(services(), publish):
+    while not drain.is_draining() and provider_events.apply_batch(services(), publish):
         pass
 
 

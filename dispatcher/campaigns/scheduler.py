@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from dispatcher.delivery.retries import STALE_SECONDS
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import scheduling
@@ -31,6 +32,16 @@ def due_chunks(services: Services, depths: LaneDepths = UNKNOWN_DEPTHS) -> list[
         lifecycle.start_due(connection, now)
         scheduling.reopen_due_messages(connection, now, REOPEN_BATCH)
         return scheduling.take_due(connection, now, lease, services.limits.window_chunks, depths)
+
+
+def give_back(services: Services) -> None:
+    """Make pending again what a stopping worker had claimed and not started, before another one takes the rest of the chunk.
+
+    What becomes due while that one works on the chunk would wait for a lease. Other messages may become due up to two seconds
+    early, and are decided again.
+    """
+    with lend(services.pool) as connection:
+        scheduling.reopen_due_messages(connection, services.clock() + timedelta(seconds=STALE_SECONDS), REOPEN_BATCH)
 
 
 def needs_no_work(services: Services, period: int, number: int) -> bool:

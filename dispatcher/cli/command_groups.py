@@ -21,6 +21,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "templates": ("templates", "app"),
     "consent": ("consent", "app"),
     "ledger": ("ledger", "app"),
+    "engines": ("engines", "app"),
     "inbound": ("inbound", "app"),
     "job": ("jobs", "app"),
     "events": ("events", "app"),

@@ -15,6 +15,7 @@ from dispatcher.cli.output import REFUSED, Json, JsonLines, err, out, print_json
 from dispatcher.devserver.stack import FLOWER_PORT, default_workers, run_stack
 from dispatcher.devserver.supervisor import stop_signals
 from dispatcher.maintenance.health_check import check_all
+from dispatcher.maintenance.upgrade_check import check_before_upgrade
 from dispatcher.runtime import bootstrap
 from dispatcher.web import api_keys
 
@@ -107,9 +108,14 @@ def _say_as_json(text: str) -> None:
     print_json_line({"event": "notice", "text": text})
 
 
-def check(as_json: Json = False) -> None:
+def check(
+    before_upgrade: Annotated[
+        bool, typer.Option("--before-upgrade", help="Check instead whether this version may take over. Changes nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Check configuration, database, broker, providers, templates and policy. A stopped channel that passes sends again."""
-    results = check_all()
+    results = check_before_upgrade() if before_upgrade else check_all()
     if as_json:
         print_json([{"what": result.what, "ok": result.ok, "says": result.detail} for result in results])
     else:

@@ -10,6 +10,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from dispatcher.client.jobs import BrokerUnavailable, CampaignExtras, TriggerExtras, campaign_job, trigger_job
+from dispatcher.domain.broker_url import common_spelling
 from dispatcher.domain.refused_job import CAMPAIGN_TASK, TRIGGER_TASK
 from dispatcher.domain.sealed_jobs import FIELD, check_public_key, seal
 
@@ -31,7 +32,7 @@ class BrokerClient:
     def __init__(self, broker_url: str, public_key: str, expires_after: timedelta = EXPIRES_AFTER) -> None:
         self._public_key = check_public_key(public_key)
         self._expires_after = expires_after
-        self._celery = Celery("dispatcher.client", broker=broker_url, set_as_current=False)
+        self._celery = Celery("dispatcher.client", broker=common_spelling(broker_url), set_as_current=False)
         self._celery.conf.update(
             task_serializer="json", accept_content=["json"], task_ignore_result=True, broker_transport_options=TIMEOUTS
         )

@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from io import StringIO
 from itertools import islice
@@ -118,8 +118,11 @@ def import_list(services: Services, request: SuppressionRequest, progress: Progr
     rows: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     counts = ListCounts()
-    with lend(services.pool) as connection, closing(_Problems(request.rejects)) as problems:
-        suppression_import.create_table(connection)
+    with (
+        lend(services.pool) as connection,
+        closing(_Problems(request.rejects)) as problems,
+        suppression_import.previewing(connection) if request.dry_run else nullcontext(),
+    ):
         for batch in _batches(read_list(source)):
             for row in batch:
                 rows["taken" if row.addresses else "rejected" if row.problem else "ignored"] += 1

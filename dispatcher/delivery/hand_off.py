@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from channels.base import Channel, Outbound, Provider, Result, Unavailable, Uncertain
-from channels.send_window import MonotonicClock, SendWindow
+from channels.send_window import SendWindow
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.ledger.connection import Pool, lend
 from dispatcher.ledger.delivery import claims
 from dispatcher.ledger.delivery.claims import ClaimEntry
+from dispatcher.runtime.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,13 @@ class HandOffResult:
     interruption: BaseException | None = None
 
 
-def send_window_for_claim(pool: Pool, claim_number: int, deadline: float, monotonic_clock: MonotonicClock) -> SendWindow:
+def send_window_for_claim(services: Services, claim_number: int, deadline: float) -> SendWindow:
     """The send window of a claim. The first byte is sent only after the ledger has recorded the claim start.
 
     If the ledger cannot record the start, nothing is sent.
     """
-    return SendWindow(deadline, monotonic_clock, partial(_start, pool, claim_number))
+    start = partial(_start, services.pool, claim_number)
+    return SendWindow(deadline, services.monotonic_clock, start, is_draining=services.is_draining)
 
 
 def _start(pool: Pool, claim_number: int) -> bool:

@@ -31,6 +31,7 @@ from dispatcher.delivery.settlement import conclude_all, settle
 from dispatcher.delivery.whatsapp_texts import allowed_texts, content_sids, with_content_sid
 from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
+from dispatcher.domain.errors import WorkerDraining
 from dispatcher.domain.message import Job, Kind, Mode, State
 from dispatcher.domain.recipient import Facts
 from dispatcher.ledger.campaigns import lifecycle
@@ -64,7 +65,8 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
     A campaign pauses itself where the template version that it was accepted with is not approved any more, or can't be loaded;
     nothing of it is lost. A trigger is refused then.
     A chunk of a campaign with a rate whose turn has not come is put back.
-    Returns the chunk, or None where there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
+    Returns the chunk, or None where there is none of this number. Raises `LedgerUnavailable`, and `WorkerDraining` between two
+    batches; then the chunk is tried again.
     """
     with lend(services.pool) as connection:
         chunk = find_chunk(connection, period, number)
@@ -102,6 +104,7 @@ def _run(services: Services, chunk: Chunk) -> Chunk:
         with Overlap(services.limits.in_flight_max) as sends:
             for batch in batches(candidates, services.limits.batch(chunk.spec.channels)):
                 sends.make_room(len(batch))
+                _require_not_draining(services)
                 claim = process_batch(services, chunk, batch, stopped_channels, sends)
                 if claim.gate is CampaignGate.CLOSED or services.monotonic_clock() >= end:
                     return chunk
@@ -117,6 +120,11 @@ def _run(services: Services, chunk: Chunk) -> Chunk:
     with lend(services.pool) as connection:
         scheduling.close(connection, chunk, services.clock())
     return chunk
+
+
+def _require_not_draining(services: Services) -> None:
+    if services.is_draining():
+        raise WorkerDraining
 
 
 def may_use_templates(services: Services, chunk: Chunk) -> bool:
@@ -228,7 +236,7 @@ def send_claimed(
     stopped_channels: dict[Channel, str],
 ) -> None:
     """Hand off the messages of one claim and settle it. No connection is held during provider calls. Adds channels that stop."""
-    window = send_window_for_claim(services.pool, claim_number, deadline, services.monotonic_clock)
+    window = send_window_for_claim(services, claim_number, deadline)
     started = services.monotonic_clock()
     hand_off_result = hand_off(services.providers, claimed, window)
     record_hand_off(chunk.spec.kind, window, started, services)

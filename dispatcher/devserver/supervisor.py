@@ -269,7 +269,7 @@ SOURCES, WORKERS, SERVERS = 0, 1, 2  # stages, in the order of stopping: they cr
 
 
 def worker(name: str, lanes: Sequence[str], concurrency: int, nice: int = 0) -> ChildCommand:
-    """A Celery worker. Its warm shutdown may last as long as the longest task."""
+    """A Celery worker. It drains within a minute or two; a hanging task may take as long as its time limit."""
     options = ("--queues", ",".join(lanes), "--concurrency", str(concurrency), "--hostname", f"{name}@%h", "--loglevel", "INFO")
     quiet = ("--without-gossip", "--without-mingle")  # we do not use the messages that workers exchange
     return ChildCommand(name, (*_celery(), "worker", *options, *quiet), WORKERS, stop_seconds_max=550.0, nice=nice)

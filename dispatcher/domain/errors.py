@@ -62,6 +62,10 @@ class PolicyNotInForce(Exception):
     """The policy of this process is not the one in force."""
 
 
+class WorkerDraining(Exception):
+    """The worker was asked to stop. What it has not handed to a provider goes back; another worker goes on with it."""
+
+
 class TaskTimeLimit(BaseException):
     """The soft time limit of a task. Not an `Exception`: the limit can hit at any line, and code that expects any error of a rule
     or of a template would take it for one, and refuse a message for good."""

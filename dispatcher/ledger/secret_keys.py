@@ -43,9 +43,11 @@ def short(fingerprint_: bytes) -> str:
     return fingerprint_[:SHOWN_BYTES].hex()
 
 
-def connection_name(secret: KeyRing) -> str:
-    """The name of a process's connections on the server. It tells which keys the process has; PostgreSQL keeps 63 characters."""
-    return " ".join([PROCESS, *(short(fingerprint(key)) for key in secret)])
+def connection_name(secret: KeyRing, program: str = "") -> str:
+    """The name of a process's connections on the server. It tells which keys the process has, and which program it is; PostgreSQL
+    keeps 63 characters."""
+    words = [PROCESS, *(short(fingerprint(key)) for key in secret), program]
+    return " ".join(filter(None, words))
 
 
 def known_keys(connection: Connection) -> list[KnownKey]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from redis import Redis, RedisError
+from redis import RedisError
 
 from channels.base import ChannelError, Unavailable
 from dispatcher.campaigns import whatsapp_templates
@@ -21,6 +21,7 @@ from dispatcher.maintenance.standstills import Standstill, examine
 from dispatcher.policy import InvalidPolicy
 from dispatcher.policy.contracts import shipped
 from dispatcher.runtime import bootstrap
+from dispatcher.runtime.broker_store import connect_store
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import InvalidSettings, Settings
 
@@ -130,9 +131,8 @@ def _event_sinks(services: Services) -> Iterator[CheckResult]:
 
 
 def _broker() -> CheckResult:
-    url = bootstrap.broker_url().replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
     try:
-        with Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
+        with connect_store(bootstrap.broker_url(), 5.0, 5.0) as client:
             client.ping()
     except (RedisError, ValueError, TypeError) as error:  # TypeError: an option that only Celery knows
         return CheckResult("broker", ok=False, detail=f"cannot be reached ({type(error).__name__})")

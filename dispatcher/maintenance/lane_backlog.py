@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from redis import Redis
-
 import celeryconfig
+from dispatcher.runtime.broker_store import connect_store, is_store
 
 # kombu has one list for each priority: `lane` for the first one, then `lane\x06\x16N`. The oldest message is at the right end. The
 # script runs on the server, because a message may hold a whole audience. Its body is Base64, so only a header can match.
@@ -34,13 +33,12 @@ class LaneBacklog:
 
 def backlog(broker_url: str) -> Mapping[str, LaneBacklog]:
     """The backlog of each lane; nothing for another broker. Raises `redis.RedisError`."""
-    url = broker_url.replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
-    if not url.startswith(("redis://", "rediss://", "unix://")):
+    if not is_store(broker_url):
         return {}
     priorities = celeryconfig.broker_transport_options["priority_steps"]
     assert isinstance(priorities, list)  # noqa: S101  celeryconfig is typed as one dictionary
     lanes = {}
-    with Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=1.0) as client:
+    with connect_store(broker_url, 2.0, 1.0) as client:
         script = client.register_script(_SCRIPT)
         for lane in celeryconfig.LANES:
             tasks, oldest = script(keys=[lane if step == 0 else f"{lane}{_SEPARATOR}{step}" for step in priorities])

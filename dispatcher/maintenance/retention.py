@@ -221,6 +221,8 @@ def clear(services: Services, steps_max: int = STEPS_MAX) -> Iterator[ClearResul
         with lend(services.pool) as connection:
             cleared = 0
             for _ in range(steps_max):
+                if services.is_draining():
+                    break
                 count = data.clear(_step(connection, services, data))
                 cleared += count
                 if not count:

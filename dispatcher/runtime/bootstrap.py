@@ -28,19 +28,22 @@ from channels.resilience.observed import Observed
 from channels.resilience.rate_limiter import LocalBucket, Rate, RateLimited, SharedBucket, TokenBucket
 from channels.sandbox.doubles import double_for
 from channels.whatsapp_templates import TemplateClient
-from dispatcher import content
+from dispatcher import __version__, content
 from dispatcher.content import Catalog, InvalidTemplates, TemplateError
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import EngineError, Engines, engines
 from dispatcher.ledger import partitions, roles, secret_keys
-from dispatcher.ledger.connection import Connection, PoolOptions, connect_once, lend, open_pool
+from dispatcher.ledger.connection import POOLER, Connection, PoolOptions, connect_once, lend, open_pool
 from dispatcher.ledger.maintenance import contract_texts, policies
 from dispatcher.ledger.maintenance.heartbeats import forget_heartbeats
-from dispatcher.ledger.migrations import migrate
+from dispatcher.ledger.maintenance.upgrade_state import program_mark
+from dispatcher.ledger.migrations import HEAD, migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.policy.contracts import Contracts, read_contracts, with_contracts
+from dispatcher.runtime import drain
 from dispatcher.runtime.alert_sink import alert_sink
+from dispatcher.runtime.broker_store import connect_store, is_store
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.ledger_watch import LedgerWatch
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits, Watched
@@ -175,6 +178,8 @@ def introduce_key() -> int:
     """
     ring = KeyRing.parse(settings().secret_key)
     database_url = joined_engines().database_url
+    if settings().database_role == POOLER:  # a pooler keeps the connections of processes without the new key
+        raise LedgerUnavailable("a key is introduced over a direct connection, while no other process runs")
     migrate_once(database_url)
     with connect_once(database_url) as connection:
         connection.execute("RESET ROLE")
@@ -190,13 +195,18 @@ def create_roles() -> Mapping[str, str]:
     return roles.ROLES
 
 
+def _role_of_people(config: Settings) -> str:
+    """The role for what people do: all rights, also where this process is configured as a worker."""
+    return POOLER if config.database_role == POOLER else roles.FULL
+
+
 def adopt_policy(actor: str) -> tuple[str | None, str]:
     """Put this process's policy in force. Returns the digest of the one before, None at the first start, and its own.
 
     Raises one of `CONFIGURATION_ERRORS`, and `LedgerUnavailable`.
     """
     config, rules, _, text = examine()
-    with connect_once(check_ledger_keys(config)) as connection:
+    with connect_once(check_ledger_keys(config), _role_of_people(config)) as connection:
         policies.store_policy(connection, rules.digest, text)
         before = policies.adopt(connection, rules.digest, actor, utc_now())
     return before.digest if before else None, rules.digest
@@ -209,7 +219,7 @@ def check_keys_and_policy(config: Settings, database_url: str, say: Callable[[st
     Raises `InvalidPolicy`, `KeyMismatch`, `LedgerUnavailable`, `PolicyNotInForce`.
     """
     rules, text = policy(config)
-    with connect_once(database_url) as connection:
+    with connect_once(database_url, _role_of_people(config)) as connection:
         secret_keys.check_keys(connection, KeyRing.parse(config.secret_key))
         policies.store_policy(connection, rules.digest, text)
         is_alone = config.database_url is None
@@ -259,7 +269,12 @@ def services(
 
     pool = open_pool(
         database_url,
-        PoolOptions(connections_max, name=secret_keys.connection_name(ring), role=config.database_role, patient=patient),
+        PoolOptions(
+            connections_max,
+            name=secret_keys.connection_name(ring, program_mark(__version__, HEAD)),
+            role=config.database_role,
+            patient=patient,
+        ),
         check_new=check_new,
     )
     with lend(pool) as connection:
@@ -288,6 +303,7 @@ def services(
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,
         sleep=time.sleep,
+        is_draining=drain.is_draining,
         seal_required=config.seal_required,
         template_client=template_client(config),
         whatsapp_is_sandbox=config.providers[Channel.WHATSAPP] == SANDBOX,
@@ -372,10 +388,8 @@ def _bucket(name: str, rate: Rate) -> TokenBucket:
 
 def _shared_store() -> Redis | None:
     """The broker's store; None where the broker is not Redis or Valkey."""
-    url = broker_url().replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        return None
-    return Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)
+    url = broker_url()
+    return connect_store(url, 0.5, 0.5) if is_store(url) else None
 
 
 def sandbox_folder(config: Settings) -> Path:

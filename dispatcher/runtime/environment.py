@@ -108,11 +108,11 @@ class EnvironmentReader:
             self.fault(f"{name} is {value!r}: http would go over the network in the clear; it must begin with https://.")
         return value
 
-    def url_with_password(self, name: str, schemes: tuple[str, ...], *, about: str = "") -> str:
-        """A URL that may hold a password and so is never shown; or nothing."""
+    def url_with_password(self, name: str, schemes: tuple[str, ...], *, several: bool = False, about: str = "") -> str:
+        """A URL that may hold a password and so is never shown; or nothing. With `several`, semicolons separate more than one."""
         value = self.text(name, about=about, values=", ".join(f"`{scheme}://…`" for scheme in schemes))
-        parts = _split(value)
-        if value and (parts is None or parts.scheme not in schemes or not (parts.netloc or parts.path.strip("/") or parts.query)):
+        urls = value.split(";") if several else [value]
+        if value and not all(_names_place(url, schemes) for url in urls):
             begins = " or ".join(f"{scheme}://" for scheme in schemes)
             self.fault(f"{name} (not shown, it may hold a password) can't be read: it must begin with {begins} and name a place.")
         return value
@@ -160,6 +160,12 @@ def _split(value: str) -> SplitResult | None:
         return parts if parts.port != 0 and not re.search(r"\s", value) else None
     except ValueError:
         return None
+
+
+def _names_place(value: str, schemes: tuple[str, ...]) -> bool:
+    """Whether a URL has one of the schemes, and names a server or a path."""
+    parts = _split(value)
+    return parts is not None and parts.scheme in schemes and bool(parts.netloc or parts.path.strip("/") or parts.query)
 
 
 def _without_user(value: str) -> str:

@@ -16,6 +16,7 @@ from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Pool
 from dispatcher.policy import Policy
 from dispatcher.policy.contracts import Contracts, shipped
+from dispatcher.runtime.drain import never
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings
 from dispatcher.runtime.ledger_watch import LedgerWatch
 from dispatcher.runtime.oidc_settings import OidcSettings
@@ -98,6 +99,7 @@ class Services:
     template_client: TemplateClient | None = field(default=None, repr=False)  # where WhatsApp needs approved templates
     whatsapp_is_sandbox: bool = False  # nobody is reached: templates are pushed without being asked
     monotonic_clock: MonotonicClock = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
+    is_draining: Callable[[], bool] = never  # whether this worker was asked to stop
     webhook_hosts: frozenset[str] = frozenset()  # hosts of event endpoints that may be private or http
     audience_urls: tuple[AudienceUrl, ...] = ()  # audiences are fetched from under these only
     kafka: KafkaSettings | None = None  # events are delivered to it, too

@@ -22,6 +22,7 @@ from channels.registry import Pattern, PluginFault, plugin_faults, plugins
 from dispatcher.content import default_folder
 from dispatcher.domain.audience_urls import HTTPS, AudienceUrl, BadAudienceUrl, parse_prefix
 from dispatcher.policy.contracts import SHIPPED_CONTRACTS
+from dispatcher.runtime.broker_settings import read_broker_url
 from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
 from dispatcher.runtime.notifications import read_alert_targets
@@ -123,11 +124,7 @@ def _settings(read: EnvironmentReader) -> Settings:
         ("postgresql", "postgres"),
         about="your own PostgreSQL; without it an embedded one is started",
     )
-    broker_url = read.url_with_password(
-        "DISPATCHER_BROKER_URL",
-        ("redis", "rediss", "redis+socket", "sentinel"),
-        about="your own Valkey or Redis; without it an embedded one is started",
-    )
+    broker_url = read_broker_url(read)
     secret_key = _secret_key(read, required=bool(database_url))
     public_url = read.url(
         "DISPATCHER_PUBLIC_URL", "http://127.0.0.1:8000", about="where customers and providers reach the web application"
@@ -199,9 +196,10 @@ def _settings(read: EnvironmentReader) -> Settings:
         == "required",
         database_role=read.choice(
             "DISPATCHER_DATABASE_ROLE",
-            ("dispatcher_worker", "dispatcher_tasks"),
+            ("dispatcher_worker", "dispatcher_tasks", "pooler"),
             "dispatcher_worker",
-            about="the role in which this process works in the database; `dispatcher_tasks`, for Celery workers, has fewer rights",
+            about="the role in which this process works in the database; `dispatcher_tasks`, for Celery workers, has fewer rights; "
+            "`pooler`: DISPATCHER_DATABASE_URL is a PgBouncer in transaction mode, which sets the role",
         ),
         metrics_access=read.choice(
             "DISPATCHER_METRICS_ACCESS", ACCESS, "open", about="`key`: `/metrics` needs an API key with the right `metrics`"

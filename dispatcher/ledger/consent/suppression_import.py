@@ -5,7 +5,8 @@ A batch goes by COPY into a temporary table, and from there in statements for al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from channels.base import Channel
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import Source
-from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.connection import Connection, allow_idle_minute
 from dispatcher.ledger.consent import address_keys, events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.suppressions import refuse_pending
@@ -128,10 +129,12 @@ GROUP BY o.id, o.subject
 """
 
 
-def create_table(connection: Connection) -> None:
-    """Create the temporary table of this session, or empty it."""
-    connection.execute(_CREATE)
-    connection.execute("TRUNCATE listed_addresses")
+@contextmanager
+def previewing(connection: Connection) -> Iterator[None]:
+    """One transaction for all rows of a preview: behind a pooler, the next one may get another session, without the staged rows."""
+    with connection.transaction():
+        allow_idle_minute(connection)
+        yield
 
 
 def add_listed(connection: Connection, secret: KeyRing, rows: Sequence[ListedAddress], actor: str, now: datetime) -> ListCounts:
@@ -154,7 +157,7 @@ def add_listed(connection: Connection, secret: KeyRing, rows: Sequence[ListedAdd
 
 
 def preview_rows(connection: Connection, secret: KeyRing, rows: Sequence[ListedAddress]) -> None:
-    """Add rows to the temporary table, for `preview`; nothing else changes."""
+    """Add rows to the temporary table, for `preview` in the same transaction; nothing else changes."""
     with connection.transaction():
         _stage(connection, secret, rows)
 
@@ -171,6 +174,7 @@ WHERE m.state IN ('pending', 'held', 'waiting') AND EXISTS (
 
 def preview(connection: Connection) -> ListCounts:
     """What `add_listed` would do with all rows staged. `refused` counts only the messages to suppressed addresses."""
+    connection.execute(_CREATE)
     in_force, lifted, new = _counts(connection)
     owners = connection.execute(f"SELECT count(*) FROM ({_OWNERS}) o", {"new": [], "preview": True}).fetchone()
     waiting = connection.execute(_WAITING).fetchone()
@@ -179,6 +183,7 @@ def preview(connection: Connection) -> ListCounts:
 
 
 def _stage(connection: Connection, secret: KeyRing, rows: Sequence[ListedAddress]) -> None:
+    connection.execute(_CREATE)
     key_of = address_keys.in_use(connection, secret, {(row.channel, row.address) for row in rows if row.address is not None})
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         for row in rows:
