@@ -54,7 +54,7 @@ def show_results(
 @router.get(
     "/{campaign_id}/results/export",
     response_class=Response,
-    responses={200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}, **problem_responses(404)},
+    responses={200: {"description": "The file", "content": {kind: {} for kind in MEDIA_TYPES.values()}}, **problem_responses(404)},
 )
 def export_results(
     campaign_id: CampaignId,
