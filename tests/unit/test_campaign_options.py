@@ -97,7 +97,7 @@ def test_every_field_of_a_form_is_in_the_spec_or_known_not_to_be() -> None:
     in_spec = {field.name for field in fields(Spec)}
     assert set(CampaignForm.model_fields) - in_spec == {"id", "audience"}
     assert set(TriggerForm.model_fields) - in_spec == {"key", "recipient", "data"}
-    assert in_spec - set(CampaignForm.model_fields) == {"kind", "offer_type"}  # the template's
+    assert in_spec - set(CampaignForm.model_fields) == {"kind", "offer_type", "trace"}  # of the template, and of the caller
 
 
 # -- a new option: one line --------------------------------------------------------------------------------------------
