@@ -52,13 +52,13 @@ def give_up_claims(connection: Connection, now: datetime) -> int:
 
 
 # Messages that can still be sent, by chunk: in open chunks, and those that wait in chunks that are done.
-_OPEN = """
+_OPEN = f"""
     SELECT k.campaign_no, k.size - count(DISTINCT m.row)
            + count(*) FILTER (WHERE m.state IN ('pending', 'claimed', 'held', 'waiting')) AS open, k.due_at
-    FROM chunks k LEFT JOIN messages m ON m.period = k.period AND m.chunk = k.chunk
+    FROM chunks k LEFT JOIN messages m ON {same_chunk("m", "k")}
     WHERE k.done_at IS NULL GROUP BY k.period, k.chunk
     UNION ALL
-    SELECT k.campaign_no, count(*), min(k.due_at) FROM messages m JOIN chunks k ON m.period = k.period AND m.chunk = k.chunk
+    SELECT k.campaign_no, count(*), min(k.due_at) FROM messages m JOIN chunks k ON {same_chunk("m", "k")}
     WHERE m.until IS NOT NULL AND k.done_at IS NOT NULL GROUP BY k.campaign_no
 """
 
