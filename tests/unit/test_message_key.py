@@ -10,8 +10,8 @@ import pytest
 LEDGER = Path(__file__).parents[2] / "dispatcher" / "ledger"
 MODULES = sorted(path for path in LEDGER.rglob("*.py") if "versions" not in path.parts and path.name != "message_key.py")
 WRITTEN_ONCE = (
-    # Of a message: use `join_origin`, which forgets neither. A load ("l"), a balance ("b"), a conversion ("v") and a run ("r") always
-    # have a campaign; of open work ("o") all triggers are one row.
+    # Of a message: use `join_origin`, which forgets neither. A load ("l"), a balance ("b"), a conversion ("v") and a run ("r")
+    # always have a campaign; of open work ("o") all triggers are one row.
     re.compile(r"JOIN (campaigns|triggers)\b(?! c ON c\.(no = [lbvo]\.campaign_no|id = r\.campaign_id))"),
     re.compile(r"::int\[\], \S*::bigint\[\], \S*::int\[\]"),  # use KEY_ARRAYS
     re.compile(r"period, (\w+\.)?chunk, (\w+\.)?row, (\w+\.)?leg\b(?! \+)"),  # use KEY or key_of
