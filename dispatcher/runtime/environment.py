@@ -28,7 +28,7 @@ class EnvironmentVariable:
 
 
 class EnvironmentReader:
-    """Reads variables from one mapping, and from the folder of secrets that it names. `faults` collects what is wrong; `known` holds
+    """Reads variables from one mapping, and from its folder of secrets. `faults` collects what is wrong; `known` holds
     every variable that was read, by name."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
