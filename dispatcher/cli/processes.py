@@ -34,10 +34,10 @@ def worker(
 @app.command()
 def beat(_as_json: AlwaysJson = False) -> None:
     """Run Celery's scheduler. There must be exactly one per installation."""
+    from dispatcher.devserver import supervisor
     from dispatcher.devserver.processes import become
-    from dispatcher.devserver.supervisor import beat as beat_command
 
-    become(beat_command(), os.environ)
+    become(supervisor.beat(), os.environ)
 
 
 @app.command()
@@ -47,10 +47,10 @@ def web(
     _as_json: AlwaysJson = False,
 ) -> None:
     """Run API, webhooks, preference centre and console. Behind a reverse proxy, set FORWARDED_ALLOW_IPS to its address."""
+    from dispatcher.devserver import supervisor
     from dispatcher.devserver.processes import become
-    from dispatcher.devserver.supervisor import web as web_command
 
-    become(web_command(host, port), os.environ)
+    become(supervisor.web(host, port), os.environ)
 
 
 @app.command()
@@ -60,10 +60,10 @@ def flower(
     _as_json: AlwaysJson = False,
 ) -> None:
     """Run Flower, Celery's dashboard. FLOWER_BASIC_AUTH says who may sign in: user:password, several with commas between them."""
+    from dispatcher.devserver import supervisor
     from dispatcher.devserver.processes import become, flower_login
-    from dispatcher.devserver.supervisor import flower as flower_command
 
-    become(flower_command(port, host), {**os.environ, **flower_login(os.environ)})
+    become(supervisor.flower(port, host), {**os.environ, **flower_login(os.environ)})
 
 
 @app.command()

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ HARDENING = {
 }
 KNOWN = {variable.name for variable in variables()}
 METRICS_PORT = "9101"
-HELM = shutil.which("helm")
+ANALYZE, HELM = shutil.which("systemd-analyze"), shutil.which("helm")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
@@ -140,6 +141,17 @@ def test_secrets_of_the_compose_file_are_files_of_variables() -> None:
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
 def test_a_unit_is_hardened(unit: Path) -> None:
     assert set(unit.read_text(encoding="utf-8").splitlines()) >= HARDENING
+
+
+@pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    for file in [*UNITS, DEPLOY / "systemd" / "dispatcher.target"]:
+        text = file.read_text(encoding="utf-8").replace("/opt/dispatcher/bin/dispatcher", sys.executable)
+        for name in {file.name, file.name.replace("@.", "@campaign.")}:
+            (tmp_path / name).write_text(text, encoding="utf-8")
+    units = [str(path) for path in tmp_path.iterdir() if "@." not in path.name]
+    done = subprocess.run([str(ANALYZE), "verify", *units], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_values_of_the_chart_fit_their_schema() -> None:
