@@ -161,7 +161,8 @@ def with_secret_files(environ: Mapping[str, str]) -> tuple[Mapping[str, str], li
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
             faults.append(f"{SECRETS}: {str(path)!r} cannot be read ({why}).")
-    return {**found, **environ}, faults
+    set_here = {name: value for name, value in environ.items() if value.strip() or name not in found}
+    return {**found, **set_here}, faults
 
 
 def spelling_warnings(environ: Mapping[str, str], known: Collection[str]) -> Iterator[str]:

@@ -35,6 +35,7 @@ def test_files_are_variables(folder: Path) -> None:
 
 def test_the_environment_goes_first(folder: Path) -> None:
     assert read(folder, DISPATCHER_SECRET_KEY="e" * 40).secret_key == "e" * 40
+    assert read(folder, DISPATCHER_SECRET_KEY=" ").secret_key == KEY  # an empty value counts as not set
 
 
 def test_a_misspelt_file_is_named(folder: Path) -> None:
