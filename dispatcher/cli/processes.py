@@ -62,8 +62,9 @@ def flower(
     """Run Flower, Celery's dashboard. FLOWER_BASIC_AUTH says who may sign in: user:password, several with commas between them."""
     from dispatcher.devserver import supervisor
     from dispatcher.devserver.processes import become, flower_login
+    from dispatcher.runtime import bootstrap
 
-    become(supervisor.flower(port, host), {**os.environ, **flower_login(os.environ)})
+    become(supervisor.flower(port, bootstrap.settings().home, flower_login(os.environ), host), os.environ)
 
 
 @app.command()

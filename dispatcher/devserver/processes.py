@@ -16,7 +16,7 @@ __all__ = ["CAMPAIGN", "CAMPAIGN_NICE", "LANES", "become", "default_workers", "f
 
 CAMPAIGN = "campaign"
 CAMPAIGN_NICE = 19  # lowest priority: a trigger must not wait for a large campaign where both need a processor
-FLOWER_LOGINS = ("FLOWER_BASIC_AUTH", "FLOWER_AUTH")  # Flower's own variables: users with passwords, or who may sign in elsewhere
+FLOWER_LOGIN = "FLOWER_BASIC_AUTH"  # Flower's own variable
 
 
 def lane_worker(settings: Settings, lane: str, processes: int | None = None) -> ChildCommand:
@@ -35,14 +35,14 @@ def default_workers() -> int:
     return max(1, len(os.sched_getaffinity(0)))
 
 
-def flower_login(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The variables that say who may sign in to Flower, also from the folder of secrets. Raises `InvalidSettings` where none does:
+def flower_login(environ: Mapping[str, str]) -> str:
+    """Who may sign in to Flower, "user:password", also from the folder of secrets. Raises `InvalidSettings` where nobody is named:
     whoever gets in can stop tasks and workers."""
     found, faults = with_secret_files(environ)
-    logins = {name: found[name].strip() for name in FLOWER_LOGINS if found.get(name, "").strip()}
-    if faults or not logins:
-        raise InvalidSettings([*faults, f"{FLOWER_LOGINS[0]} is missing: set it to user:password, for those who may stop tasks."])
-    return logins
+    login = found.get(FLOWER_LOGIN, "").strip()
+    if faults or ":" not in login:
+        raise InvalidSettings([*faults, f"{FLOWER_LOGIN} (not shown) must be user:password, of those who may stop tasks."])
+    return login
 
 
 def become(command: ChildCommand, environ: Mapping[str, str]) -> NoReturn:
