@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,13 @@ def test_what_cannot_be_read_is_an_error_without_its_content(folder: Path) -> No
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="cannot be read"):
         read(tmp_path / "none")
+
+
+def test_celery_reads_its_broker_there_too(folder: Path) -> None:
+    (folder / "DISPATCHER_BROKER_URL").write_text("redis://:secret@broker.example/0\n")
+    (folder / "DISPATCHER_BROKER_SENTINEL_PASSWORD").write_text("of-the-sentinels\n")
+    shown = "import celeryconfig as c; print(c.broker_url, c.broker_transport_options['sentinel_kwargs']['password'])"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("DISPATCHER_")}
+    environ["DISPATCHER_SECRETS"] = str(folder)
+    done = subprocess.run([sys.executable, "-c", shown], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["redis://:secret@broker.example/0", "of-the-sentinels"]
