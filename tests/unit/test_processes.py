@@ -79,6 +79,17 @@ def test_a_probe_says_whether_a_process_answers(url: str, path: str, code: int) 
     assert call("probe", url + path) == code
 
 
+def test_a_health_check_imports_hardly_anything(url: str) -> None:
+    """It runs every few seconds in each container."""
+    script = "import sys, dispatcher.cli\ntry:\n    dispatcher.cli.main()\nfinally:\n    print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", "probe", f"{url}/healthz"], capture_output=True, text=True, check=True
+    )
+    imported = done.stdout.split()
+    assert {name for name in imported if name.startswith("dispatcher")} == {"dispatcher", "dispatcher.cli", "dispatcher.cli.probe"}
+    assert "typer" not in imported
+
+
 def test_a_probe_fails_where_nothing_listens() -> None:
     assert call("probe", "http://127.0.0.1:1/healthz") == 1
     assert call("probe", "file:///etc/passwd") == 2

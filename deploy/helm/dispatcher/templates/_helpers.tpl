@@ -87,7 +87,7 @@ not mend a database that is away. */}}
 startupProbe:
   httpGet: {path: /metrics, port: metrics}
   periodSeconds: 5
-  failureThreshold: 36
+  failureThreshold: 60
 livenessProbe:
   httpGet: {path: /metrics, port: metrics}
   periodSeconds: 30
