@@ -11,11 +11,19 @@ from pathlib import Path
 from kombu.entity import Exchange, Queue
 
 HOME = Path(os.environ.get("DISPATCHER_HOME", "").strip() or "var")
+SECRETS = os.environ.get("DISPATCHER_SECRETS", "").strip()
 LANES = ("transactional", "campaign", "fanout", "inbound", "events", "clock", "maintenance")
+
+
+def _secret(name: str) -> str:
+    """A variable, or the file of its name in the folder of secrets, as the program reads it."""
+    value, file = os.environ.get(name, "").strip(), Path(SECRETS, name).expanduser()
+    return file.read_text(encoding="utf-8").strip() if SECRETS and not value and file.is_file() else value
+
 
 # -- broker ------------------------------------------------------------------------------------------------------------
 
-broker_url = os.environ.get("DISPATCHER_BROKER_URL", "").strip() or None  # None: the program sets the embedded broker's URL
+broker_url = _secret("DISPATCHER_BROKER_URL") or None  # None: the program sets the embedded broker's URL
 broker_connection_retry_on_startup = True  # a worker that starts before its broker waits for it
 broker_connection_max_retries = None  # without a limit: the default gives up after 100 tries, and then no worker runs
 broker_transport_options = {
@@ -41,9 +49,7 @@ broker_transport_options = {
 }
 if _master := os.environ.get("DISPATCHER_BROKER_SENTINEL", "").strip():
     broker_transport_options["master_name"] = _master
-if _password := os.environ.get(
-    "DISPATCHER_BROKER_SENTINEL_PASSWORD", ""
-).strip():  # that of the Sentinels; the URL has the master's
+if _password := _secret("DISPATCHER_BROKER_SENTINEL_PASSWORD"):  # that of the Sentinels; the URL has the master's
     broker_transport_options["sentinel_kwargs"] = {"password": _password}
 
 # -- lanes -------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from benchmarks.environment import BenchEnvironment, baseline_worker, bench_envi
 from benchmarks.stage_costs import SendSetup, StageCosts
 from benchmarks.throughput import ThroughputRun, median_run
 from channels.base import Channel
-from dispatcher.devserver.stack import CAMPAIGN_NICE
+from dispatcher.devserver.processes import CAMPAIGN_NICE
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX
 
 ROWS: Mapping[str, SendSetup] = {

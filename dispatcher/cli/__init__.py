@@ -12,6 +12,10 @@ def main() -> None:
     # A command allocates much and throws little away: collections at Python's default thresholds take a sixth of its time.
     gc.set_threshold(50_000, 20, 100)
 
+    from dispatcher.cli.probe import run_at_once
+
+    run_at_once(sys.argv[1:])
+
     from dispatcher.cli.command_groups import command_line
     from dispatcher.cli.errors import run
     from dispatcher.runtime.logs import configure_logs

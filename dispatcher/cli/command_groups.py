@@ -11,6 +11,7 @@ from dispatcher import __version__
 
 # The groups by name, in the order of the help: each is a module of this package and the name of its Typer object there.
 GROUPS: Mapping[str, tuple[str, str]] = {
+    "run": ("processes", "app"),
     "recipients": ("recipients", "app"),
     "preferences": ("preferences", "app"),
     "suppressions": ("suppressions", "app"),

@@ -34,7 +34,8 @@ from dispatcher.delivery import messages
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
 from dispatcher.demo.delivery_checker import DeliveryChecker
 from dispatcher.demo.sample_customers import customers
-from dispatcher.devserver.stack import RunningStack, default_workers, free_flower_port, free_port, run_stack
+from dispatcher.devserver.processes import default_workers
+from dispatcher.devserver.stack import RunningStack, free_flower_port, free_port, run_stack
 from dispatcher.devserver.supervisor import stop_signals
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId

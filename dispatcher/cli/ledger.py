@@ -30,6 +30,16 @@ def verify(as_json: Json = False) -> None:
 
 
 @app.command()
+def migrate(as_json: Json = False) -> None:
+    """Bring the schema to this version, and check the secret key. Run it as the owner, before the processes of a new version."""
+    bootstrap.check_ledger_keys(bootstrap.settings())
+    if as_json:
+        print_json({"migrated": True})
+    else:
+        out.print("the schema is that of this version, and the secret key is the right one")
+
+
+@app.command()
 def roles(as_json: Json = False) -> None:
     """Create the database roles with fewer rights, for Celery workers and for readers, and grant these. Run it as the owner."""
     created = bootstrap.create_roles()

@@ -12,7 +12,8 @@ import typer
 from channels.sandbox.__main__ import main
 from channels.sandbox.profiles import PROFILES
 from dispatcher.cli.output import REFUSED, Json, JsonLines, err, out, print_json, print_json_line, rows
-from dispatcher.devserver.stack import FLOWER_PORT, default_workers, run_stack
+from dispatcher.devserver.processes import default_workers
+from dispatcher.devserver.stack import FLOWER_PORT, run_stack
 from dispatcher.devserver.supervisor import stop_signals
 from dispatcher.maintenance.health_check import check_all
 from dispatcher.maintenance.upgrade_check import check_before_upgrade
@@ -144,6 +145,7 @@ def new_key(
 
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8025,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     profile: Annotated[str, typer.Option(help=f"How the providers behave: {', '.join(PROFILES)}.")] = "calm",
     state: Annotated[Path | None, typer.Option(help="A folder that keeps arrivals and keys over restarts.")] = None,
     report_to: Annotated[
@@ -154,6 +156,6 @@ def sandbox(
     """Run the doubles of all providers on one port, with an inbox page at /."""
     if profile not in PROFILES:
         raise typer.BadParameter(f"it must be one of {', '.join(PROFILES)}", param_hint="--profile")
-    options = ["--port", str(port), "--profile", profile, *(["--state", str(state)] if state else [])]
+    options = ["--host", host, "--port", str(port), "--profile", profile, *(["--state", str(state)] if state else [])]
     report = ["--dispatcher", report_to] if report_to else []
     raise typer.Exit(main([*options, *report, *(["--json"] if as_json else [])]))

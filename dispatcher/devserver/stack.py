@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 
 from channels.http_adapter import utc_now
 from dispatcher.devserver import supervisor
+from dispatcher.devserver.processes import CAMPAIGN, LANES, lane_worker
 from dispatcher.devserver.supervisor import (
     ChildCommand,
     Say,
@@ -34,7 +34,6 @@ from dispatcher.runtime.settings import Settings
 from dispatcher.web.api_keys import local_key
 
 FLOWER_PORT = 5555
-CAMPAIGN_NICE = 19  # lowest priority: a trigger must not wait for a large campaign where both need a processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +104,7 @@ def flower_login_of(settings: Settings) -> str:
 def _commands(settings: Settings, workers: int, flower_port: int | None, flower_login: str | None) -> Sequence[ChildCommand]:
     web_port = urlsplit(settings.public_url).port or 8000
     commands = [
-        supervisor.worker("transactional", ["transactional"], 1),
-        supervisor.worker("inbound", ["inbound"], 1),
-        supervisor.worker("campaign", ["campaign"], workers, nice=CAMPAIGN_NICE),
-        supervisor.worker("fanout", ["fanout"], 1),
-        # While one task for webhooks waits for its last answers, the next one serves all others. Kafka and files take one each.
-        supervisor.worker("events", ["events"], 2 + (settings.kafka is not None) + (settings.event_files is not None)),
-        supervisor.worker("clock", ["clock"], 1),
-        supervisor.worker("maintenance", ["maintenance"], 2),  # the sweep runs beside one long task, such as `retain`
+        *(lane_worker(settings, lane, workers if lane == CAMPAIGN else None) for lane in LANES),
         supervisor.beat(),
     ]
     if settings.metrics_port:
@@ -163,8 +155,3 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def default_workers() -> int:
-    """Campaign worker processes: one per processor."""
-    return max(1, len(os.sched_getaffinity(0)))

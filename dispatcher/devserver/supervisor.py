@@ -286,13 +286,13 @@ def with_metrics(command: ChildCommand, port: int) -> ChildCommand:
     return replace(command, port=ListenPort(port, remedy), environ={"DISPATCHER_METRICS_PORT": str(port)})
 
 
-def flower(port: int, home: Path, login: str) -> ChildCommand:
-    """Celery's dashboard, on this machine only, with its history in `home`. Nothing waits for it, because nothing needs it.
+def flower(port: int, home: Path, login: str, host: str = "127.0.0.1") -> ChildCommand:
+    """Celery's dashboard, with its history in `home`. Nothing waits for it, because nothing needs it.
 
     `login` is "user:password". Whoever signs in can stop tasks and workers, so nobody gets in without it. It is passed in the
     environment: the arguments of a process can be read by everybody on the machine.
     """
-    where = ("--address=127.0.0.1", f"--port={port}", f"--db={home / 'flower'}")
+    where = (f"--address={host}", f"--port={port}", f"--db={home / 'flower'}")
     argv = (sys.executable, "-m", "dispatcher.devserver.flower_process", *where, *FLOWER_OPTIONS)
     remedy = ListenPort(port, "start with --no-flower")
     return ChildCommand("flower", argv, SOURCES, port=remedy, environ={"FLOWER_BASIC_AUTH": login})

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from channels.registry import Pattern, plugins
 
 OUR_PREFIX = "DISPATCHER_"
+SECRETS = "DISPATCHER_SECRETS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,11 @@ class EnvironmentVariable:
 
 
 class EnvironmentReader:
-    """Reads variables from one mapping. `faults` collects what is wrong; `known` holds every variable that was read, by name."""
+    """Reads variables from one mapping, and from its folder of secrets. `faults` collects what is wrong; `known` holds
+    every variable that was read, by name."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self.faults: list[str] = []
+        self.environ, self.faults = with_secret_files(environ)
         self.known: dict[str, EnvironmentVariable] = {}
 
     def fault(self, sentence: str) -> None:
@@ -42,7 +43,7 @@ class EnvironmentReader:
     def text(self, name: str, default: str = "", *, about: str = "", values: str = "") -> str:
         """A value without the white space around it; an empty one counts as not set."""
         self._declare(name, about, values, default)
-        return self._environ.get(name, "").strip() or default
+        return self.environ.get(name, "").strip() or default
 
     def _declare(self, name: str, about: str, values: str = "", default: str = "") -> None:
         """Record the variable; a second call for the same one, without `about`, changes nothing."""
@@ -138,6 +139,30 @@ class EnvironmentReader:
         if not path.is_dir():
             self.fault(f"{name} is {value!r}: there is no such folder.")
         return path
+
+
+def with_secret_files(environ: Mapping[str, str]) -> tuple[Mapping[str, str], list[str]]:
+    """`environ`, with the variables that are files in the folder of DISPATCHER_SECRETS; and what is wrong there.
+
+    Files, because a container's or service's environment is shown by its tools, and a mounted secret is not. A variable that is set
+    in the environment too has that value. Names with other characters than those of variables belong to other programs.
+    """
+    folder = environ.get(SECRETS, "").strip()
+    if not folder:
+        return environ, []
+    try:
+        files = sorted(path for path in Path(folder).expanduser().iterdir() if re.fullmatch(r"[A-Z][A-Z0-9_]*", path.name))
+    except OSError as error:
+        return environ, [f"{SECRETS} is {folder!r}: the folder cannot be read ({error.strerror})."]
+    found, faults = {}, []
+    for path in files:
+        try:
+            found[path.name] = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+            faults.append(f"{SECRETS}: {str(path)!r} cannot be read ({why}).")
+    set_here = {name: value for name, value in environ.items() if value.strip() or name not in found}
+    return {**found, **set_here}, faults
 
 
 def spelling_warnings(environ: Mapping[str, str], known: Collection[str]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from dispatcher.content import default_folder
 from dispatcher.domain.audience_urls import HTTPS, AudienceUrl, BadAudienceUrl, parse_prefix
 from dispatcher.policy.contracts import SHIPPED_CONTRACTS
 from dispatcher.runtime.broker_settings import read_broker_url
-from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
+from dispatcher.runtime.environment import SECRETS, EnvironmentReader, EnvironmentVariable, spelling_warnings
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
 from dispatcher.runtime.notifications import read_alert_targets
 from dispatcher.runtime.oidc_settings import OidcSettings, read_oidc
@@ -107,9 +107,9 @@ class Settings:
         read = EnvironmentReader(environ)
         settings = _settings(read)
         unusable = [str(fault) for fault in plugin_faults()]
-        if read.faults or any(_is_meant(fault, environ) for fault in plugin_faults()):
+        if read.faults or any(_is_meant(fault, read.environ) for fault in plugin_faults()):
             raise InvalidSettings([*read.faults, *unusable])
-        return replace(settings, warnings=(*unusable, *spelling_warnings(environ, read.known), *_warnings(settings)))
+        return replace(settings, warnings=(*unusable, *spelling_warnings(read.environ, read.known), *_warnings(settings)))
 
 
 def _is_meant(fault: PluginFault, environ: Mapping[str, str]) -> bool:
@@ -119,6 +119,11 @@ def _is_meant(fault: PluginFault, environ: Mapping[str, str]) -> bool:
 
 def _settings(read: EnvironmentReader) -> Settings:
     home = Path(read.text("DISPATCHER_HOME", "var", about="where data, keys and logs are kept")).expanduser().absolute()
+    read.text(
+        SECRETS,
+        about="a folder of files, each of which has the name and the value of a variable of this page; the environment goes first",
+        values="a folder, such as `/run/secrets`",
+    )
     database_url = read.url_with_password(
         "DISPATCHER_DATABASE_URL",
         ("postgresql", "postgres"),

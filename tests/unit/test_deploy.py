@@ -1,0 +1,176 @@
+"""The files in `deploy/` name what the program has: variables, commands, lanes, ports, metrics. No process has rights to spare."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import typer
+import yaml
+
+from dispatcher.cli.command_groups import command_line
+from dispatcher.devserver.processes import FLOWER_LOGIN, LANES
+from dispatcher.runtime.settings import variables
+from tests.unit.test_monitoring import declared
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+CHART = DEPLOY / "helm" / "dispatcher"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".json" and "secrets" not in path.parts)
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == "${IMAGE}"}
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+HARDENING = {
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=",
+    "ProtectSystem=strict",
+    "PrivateTmp=yes",
+    "MemoryDenyWriteExecute=yes",
+    "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
+    "SystemCallFilter=@system-service",
+    "UMask=0077",
+}
+KNOWN = {variable.name for variable in variables()}
+METRICS_PORT = "9101"
+ANALYZE, HELM = shutil.which("systemd-analyze"), shutil.which("helm")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+def test_a_file_names_only_variables_and_metrics_that_exist(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert set(re.findall(r"\bDISPATCHER_[A-Z_]*[A-Z]\b", text)) <= KNOWN
+    if file.suffix != ".conf":
+        assert set(re.findall(r"\bdispatcher_\w+", text)) <= set(declared())
+
+
+def arguments(place: str) -> Iterator[list[str]]:
+    """The arguments of `dispatcher` in the files of one kind."""
+    if place == "compose":
+        for service in OURS.values():
+            yield service["command"]
+            test = service.get("healthcheck", {}).get("test", ["CMD", "dispatcher", "--help"])
+            assert test[:2] == ["CMD", "dispatcher"]
+            yield test[2:]
+    elif place == "systemd":
+        for unit in UNITS:
+            for command in re.findall(r"^ExecStart=/opt/dispatcher/bin/dispatcher (.+)$", unit.read_text(encoding="utf-8"), re.M):
+                yield shlex.split(command.replace("%i", "campaign").replace("$OPTIONS", "--processes=8"))
+    elif place == "chart":
+        for file in (CHART / "templates").glob("*.yaml"):
+            for words in re.findall(r"^\s+args: \[(.+)\]$", file.read_text(encoding="utf-8"), re.M):
+                text = words.replace("{{ $lane }}", "campaign").replace("{{ $worker.processes | quote }}", '"2"')
+                yield [str(word) for word in yaml.safe_load(f"[{text}]")]
+    else:
+        text = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+        yield json.loads(re.findall(r"^HEALTHCHECK .*CMD (\[.+\])$", text, re.M)[0])[1:]
+
+
+@pytest.mark.parametrize("place", ["compose", "systemd", "chart", "image"])
+def test_commands_exist_with_their_options(place: str) -> None:
+    every = list(arguments(place))
+    root: Any = typer.main.get_command(command_line())
+    for words in every:
+        with pytest.raises(SystemExit) as ended:
+            root.main([*words, "--help"], prog_name="dispatcher")
+        assert ended.value.code == 0, words
+    assert len(every) >= {"compose": 24, "systemd": 5, "chart": 6, "image": 1}[place]
+
+
+def test_every_lane_has_a_worker_everywhere() -> None:
+    target = (DEPLOY / "systemd" / "dispatcher.target").read_text(encoding="utf-8")
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    lanes = sorted(LANES)
+    assert sorted(name.removeprefix("worker-") for name in SERVICES if name.startswith("worker-")) == lanes
+    assert all(SERVICES[f"worker-{lane}"]["command"][:3] == ["run", "worker", lane] for lane in lanes)
+    assert sorted(re.findall(r"dispatcher-worker@(\w+)\.service", target)) == lanes
+    assert sorted(VALUES["lanes"]) == sorted(schema["properties"]["lanes"]["required"]) == lanes
+
+
+def test_a_worker_gets_the_time_that_its_end_may_take() -> None:
+    documented = re.findall(r"TimeoutStopSec=(\d+)", (ROOT / "docs" / "how-to" / "upgrade.md").read_text(encoding="utf-8"))
+    seconds = [SERVICES[f"worker-{lane}"]["stop_grace_period"].removesuffix("s") for lane in LANES]
+    unit = (DEPLOY / "systemd" / "dispatcher-worker@.service").read_text(encoding="utf-8")
+    seconds += re.findall(r"^TimeoutStopSec=(\d+)", unit, re.M)
+    seconds += re.findall(r"GracePeriodSeconds: (\d+)", (CHART / "templates" / "workers.yaml").read_text(encoding="utf-8"))
+    assert documented * (len(LANES) + 2) == seconds
+    assert "KillMode=mixed" in unit
+
+
+def test_prometheus_reads_every_process_group() -> None:
+    document = yaml.safe_load((DEPLOY / "compose" / "prometheus.yaml").read_text(encoding="utf-8"))
+    places = {
+        f"{name}:{found['port']}"
+        for job in document["scrape_configs"]
+        for found in job["dns_sd_configs"]
+        for name in found["names"]
+    }
+    serving = {name for name, service in OURS.items() if service["environment"].get("DISPATCHER_METRICS_PORT") == METRICS_PORT}
+    assert places == {"web:8000", *(f"{name}:{METRICS_PORT}" for name in serving)}
+    assert serving == {"beat", *(f"worker-{lane}" for lane in LANES)}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_has_no_rights_and_no_open_port(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+    assert not service["image"].endswith(":latest")
+
+
+def test_secrets_of_the_compose_file_are_files_of_variables() -> None:
+    names = {name for name in COMPOSE["secrets"] if name.isupper()}
+    assert names <= {*KNOWN, FLOWER_LOGIN}
+    assert all(secret == {"file": f"./secrets/{name}"} for name, secret in COMPOSE["secrets"].items())
+    assert all({"DISPATCHER_DATABASE_URL", "DISPATCHER_SECRET_KEY"} <= set(service["secrets"]) for service in OURS.values())
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_a_unit_is_hardened(unit: Path) -> None:
+    assert set(unit.read_text(encoding="utf-8").splitlines()) >= HARDENING
+
+
+@pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    for file in [*UNITS, DEPLOY / "systemd" / "dispatcher.target"]:
+        text = file.read_text(encoding="utf-8").replace("/opt/dispatcher/bin/dispatcher", sys.executable)
+        for name in {file.name, file.name.replace("@.", "@campaign.")}:
+            (tmp_path / name).write_text(text, encoding="utf-8")
+    units = [str(path) for path in tmp_path.iterdir() if "@." not in path.name]
+    done = subprocess.run([str(ANALYZE), "verify", *units], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_values_of_the_chart_fit_their_schema() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(VALUES, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**VALUES, "lanes": {**VALUES["lanes"], "campain": VALUES["lanes"]["campaign"]}}, schema)
+
+
+@pytest.mark.skipif(HELM is None, reason="helm is not installed, and is no package of Debian")
+def test_pods_of_the_rendered_chart_are_restricted() -> None:
+    done = subprocess.run([str(HELM), "template", "test", str(CHART)], capture_output=True, text=True, check=True)
+    documents = [each for each in yaml.safe_load_all(done.stdout) if each]
+    pods = [each["spec"]["template"]["spec"] for each in documents if each["kind"] in ("Deployment", "Job")]
+    assert len(pods) == len(LANES) + 3
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert not pod["automountServiceAccountToken"]
+        assert not pod["enableServiceLinks"]
+        for container in pod["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"]
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
