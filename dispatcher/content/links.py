@@ -127,7 +127,7 @@ def text_links(text: str, *known: Container[str]) -> list[str]:
     A name with dots is a link where it is within a `known` host, begins with "www.", follows slashes, or ends in a top-level domain
     and has a path.
     """
-    if _holds_no_link(text):
+    if holds_no_link(text):
         return []
     text = as_read(text)
     links = list(_with_scheme(text))
@@ -147,7 +147,7 @@ def text_links(text: str, *known: Container[str]) -> list[str]:
     return found
 
 
-def _holds_no_link(text: str) -> bool:
+def holds_no_link(text: str) -> bool:
     """Whether a text surely has no link: a cheap look at texts as most are, which each message has several of."""
     return not _LINK_START.search(text) and (text.isascii() or not _UNUSUAL.search(text))
 
