@@ -34,6 +34,7 @@ from dispatcher.domain.recipient import Language
 
 PLACEHOLDER = re.compile(r"\{\{(\d+)\}\}")  # a numbered placeholder in an approved WhatsApp text
 
+_EMPTY: Mapping[str, Any] = {}
 Context: TypeAlias = dict[str, Any]
 ValueReader: TypeAlias = tuple[
     str, str, Callable[[Any], Any]
@@ -158,15 +159,15 @@ class Template:
 
     def values(self, request: RenderRequest) -> RenderValues:
         """The values that the texts of this request may use, by name: variables that have a value, and the reader's links."""
-        data, profile = request.data, request.profile
+        data, profile, hosts = request.data, request.profile, request.sender.hosts
         values = RenderValues(request.links)
         for name, category, read in _allowed_readers(self, self.render_mode(request.mode), request.categories):
             value = data.get(name)
-            if not _has_value(value):
-                value = profile.get(category, {}).get(name)
-                if not _has_value(value):
+            if value is None or not _has_value(value):
+                value = profile.get(category, _EMPTY).get(name)
+                if value is None or not _has_value(value):
                     continue
-                if request.sender.hosts and self.has_unlisted_link(name, value, request.sender.hosts.partners):
+                if hosts and isinstance(value, str) and self.has_unlisted_link(name, value, hosts.partners):
                     raise ContentRefusal(ReasonCode.CONTENT_GUARD, PARTNER_LINK)  # it may be another for each person
             try:
                 values[name] = read(value)
