@@ -49,7 +49,9 @@ def _row_goals(rows: Results) -> Iterator[Goal]:
     for name, times in TIMES_BASELINE.items():
         if name in rows:
             measured, cpu = rows[name]["times_baseline"], rows[name]["times_baseline_cpu"]
-            yield Goal(f"{name}: times the baseline by CPU", f"{times:.0f}", f"{cpu:.0f} ({measured:.0f} by the clock)", cpu >= times)
+            yield Goal(
+                f"{name}: times the baseline by CPU", f"{times:.0f}", f"{cpu:.0f} ({measured:.0f} by the clock)", cpu >= times
+            )
     for name, share in SHARE_OF_LIMIT.items():
         if name in rows:
             measured = rows[name]["share_of_limit"]
