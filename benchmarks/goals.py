@@ -10,7 +10,8 @@ from dispatcher.runtime.services import IN_FLIGHT_MAX
 
 Results = Mapping[str, Any]
 PLAIN, PATHS, BATCH = "e-mail single, any template", "e-mail single, recorded paths", "e-mail batch"
-TIMES_BASELINE: Mapping[str, float] = {PLAIN: 18, PATHS: 45, BATCH: 120, "SMS": 38, "WhatsApp": 38, "push": 45}
+# By processor time: by the clock, the times also follow from how many processes the machine runs at once.
+TIMES_BASELINE: Mapping[str, float] = {PLAIN: 18, PATHS: 40, BATCH: 55, "SMS": 22, "WhatsApp": 22, "push": 22}
 DISTANT_PER_SECOND: Mapping[str, int] = {"push": 3_000, "SMS": 3_000, "WhatsApp": 3_000, "e-mail batch": 5_000}
 SHARE_OF_LIMIT: Mapping[str, float] = {PLAIN: 0.55, PATHS: 0.45}
 
@@ -48,7 +49,9 @@ def _row_goals(rows: Results) -> Iterator[Goal]:
     for name, times in TIMES_BASELINE.items():
         if name in rows:
             measured, cpu = rows[name]["times_baseline"], rows[name]["times_baseline_cpu"]
-            yield Goal(f"{name}: times the baseline", f"{times:.0f}", f"{measured:.0f} ({cpu:.0f} by CPU)", measured >= times)
+            yield Goal(
+                f"{name}: times the baseline by CPU", f"{times:.0f}", f"{cpu:.0f} ({measured:.0f} by the clock)", cpu >= times
+            )
     for name, share in SHARE_OF_LIMIT.items():
         if name in rows:
             measured = rows[name]["share_of_limit"]
@@ -90,8 +93,8 @@ def _engine_goals(results: Results) -> Iterator[Goal]:
 def _trigger_goals(results: Results) -> Iterator[Goal]:
     if "latency" in results:
         idle, beside = (results["latency"][when]["p99_ms"] for when in ("idle", "beside a campaign"))
-        yield Goal("trigger's p99 beside a campaign", "50 ms", f"{beside:.0f} ms", beside <= 50)
-        yield Goal("… times idle", "3", f"{beside / idle:.1f}", beside <= 3 * idle)
+        yield Goal("trigger's p99 beside a campaign", "25 ms", f"{beside:.0f} ms", beside <= 25)
+        yield Goal("… times idle", "2", f"{beside / idle:.1f}", beside <= 2 * idle)
     if "opt_outs" in results:
         late = results["opt_outs"]["late_claims"]
         yield Goal("claims after an opt-out", "0", f"{late}", late == 0)

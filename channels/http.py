@@ -32,6 +32,7 @@ from channels.overlap import WAIT_SECONDS_MAX, wait_for
 
 T = TypeVar("T")
 
+UPLOAD_PART_BYTES = 32_768  # per request in flight, of which there are hundreds; libcurl's 64 KB are more than any single mail
 RESPONSE_BYTES_MAX = 1_000_000
 IDLE_SECONDS_MAX = (
     20  # less than the keep-alive of common front ends, so that we rarely write to a connection that is about to close
@@ -326,6 +327,7 @@ class HttpTransport:
             pycurl.CONNECTTIMEOUT_MS: int(connect_timeout_seconds * 1000),
             pycurl.TIMEOUT_MS: int(timeout_seconds * 1000),
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_2TLS,
+            pycurl.UPLOAD_BUFFERSIZE: UPLOAD_PART_BYTES,
             pycurl.MAXFILESIZE: RESPONSE_BYTES_MAX,
             pycurl.MAXAGE_CONN: IDLE_SECONDS_MAX,
             pycurl.CAINFO: ca_file or os.environ.get("SSL_CERT_FILE") or certifi.where(),

@@ -13,6 +13,7 @@ from typing import Any
 from firebase_admin import credentials
 from google.auth import exceptions as auth_exceptions
 from google.auth import transport
+from msgspec.json import encode
 
 from channels.base import (
     BadAddress,
@@ -106,7 +107,7 @@ class Fcm:
     def build(self, outbound: Outbound) -> HttpRequest:
         """Return the messages:send request for one device. Raises Rejected for messages that FCM would refuse."""
         message = _message(outbound, check_content(outbound, self.channel, Push), self._now())
-        return HttpRequest(self._url, self._headers, json.dumps({"message": message}).encode())
+        return HttpRequest(self._url, self._headers, encode({"message": message}))
 
     def parse(self, answer: HttpResponse) -> Result:
         """A 200 with a name is a receipt; else ERROR_CODES decides by the FcmError's code or the error's status."""
@@ -212,7 +213,8 @@ def _message(outbound: Outbound, push: Push, now: datetime) -> dict[str, Any]:
         message["apns"]["headers"]["apns-expiration"] = str(int(now.timestamp()) + ttl)
     if push.link.startswith("https://"):
         message["webpush"]["fcm_options"] = {"link": push.link}
-    _check_size(message, option_fields, "".join((push.title, push.body, tag, *data, *data.values())))
+    characters = len(push.title) + len(push.body) + len(tag) + sum(len(name) + len(value) for name, value in data.items())
+    _check_size(message, option_fields, characters)
     return message
 
 
@@ -267,9 +269,9 @@ def _ttl_seconds(*requested: int | None) -> int | None:
     return min(max(0, min(times)), TTL_SECONDS_MAX) if times else None
 
 
-def _check_size(message: Mapping[str, Any], option_fields: _OptionsFields, text: str) -> None:
+def _check_size(message: Mapping[str, Any], option_fields: _OptionsFields, characters: int) -> None:
     """Raise Rejected for a payload over the limit. Counts exactly only if an upper bound, 4 bytes a character, is too high."""
-    upper_bound = ENVELOPE_BYTES + option_fields.bytes_counted + PAIR_BYTES * len(message["data"]) + 4 * len(text)
+    upper_bound = ENVELOPE_BYTES + option_fields.bytes_counted + PAIR_BYTES * len(message["data"]) + 4 * characters
     if upper_bound > PAYLOAD_BYTES_MAX and payload_bytes(message) > PAYLOAD_BYTES_MAX:
         raise Rejected("payload_too_big", "FCM takes at most 4,096 bytes")
 

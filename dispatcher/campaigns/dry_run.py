@@ -9,6 +9,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, TypeAlias
 
+from msgspec import structs
+
 from channels.base import Sms
 from channels.sms_segments import count_segments
 from dispatcher.campaigns.audience_loading import NO_ROWS, too_many_invalid
@@ -227,12 +229,12 @@ def _as_of(connection: Connection, candidates: Sequence[Candidate], moment: date
     """The candidates with the choices that were on record at a moment, and with the messages sent until then."""
     people = {candidate.facts.recipient_id for candidate in candidates}
     choices = events.choices_as_of(connection, sorted(people), moment)
-    return [replace(candidate, facts=_facts_as_of(candidate.facts, choices, moment)) for candidate in candidates]
+    return [structs.replace(candidate, facts=_facts_as_of(candidate.facts, choices, moment)) for candidate in candidates]
 
 
 def _facts_as_of(facts: Facts, choices_by_person: Mapping[str, Mapping[str, Choice]], moment: datetime) -> Facts:
     choices = choices_by_person.get(facts.recipient_id, {})
-    return replace(
+    return structs.replace(
         facts,
         offers={subject[6:]: choice for subject, choice in choices.items() if subject.startswith("offer:")},
         switches={subject[8:]: choice for subject, choice in choices.items() if subject.startswith("channel:")},

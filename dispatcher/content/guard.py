@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from markupsafe import escape
+from msgspec import Struct
 
 from channels.base import Content, Email, MergedEmail, Push, Sms, WhatsApp
 from dispatcher.content.links import host_of, is_within, text_links
@@ -26,32 +27,46 @@ from dispatcher.content.mail_html import (
     link_is_allowed,
     read_mail_html,
 )
-from dispatcher.content.render_request import LinkHosts
+from dispatcher.content.render_request import LinkHosts, MessageLinks, ReaderLinks
 
 PUSH_BYTES_MAX = 4_096  # FCM, all of the payload
+_ENVELOPE_BYTES = 64  # more than the names and quotation marks of an empty payload
 SMS_CHARACTERS_MAX = 1_600  # Twilio error 21617
 _WHATSAPP_BLANKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+[ ]*|[^\S\t\n\v\f\r\x85\u2028\u2029]{5,}")
 
 
-@dataclass(frozen=True, slots=True)
-class ContentRequirements:
+class ContentRequirements(Struct, frozen=True):
     """The requirements for one message.
 
     `warning` is the sentence that its regulated topic requires and `mark` the word that says "advertising", both in the
-    message's language; "" for none. `personal` holds the values that must not reach a partner; empty where none is named.
-    Without `hosts` links may name any host.
+    message's language; "" for none. `personal` names the `values` that must not reach a partner. Without `hosts` links may name any
+    host.
     """
 
     commercial: bool
     warning: str
     mark: str
     sender: str
-    unsubscribe: str
-    own_links: frozenset[str] = frozenset()
+    links: ReaderLinks = MessageLinks("", "")
     to_partner: bool = False
     own_hosts: frozenset[str] = frozenset()
     personal: tuple[str, ...] = ()
+    values: Mapping[str, Any] = {}
     hosts: LinkHosts | None = None
+
+    @property
+    def own_links(self) -> frozenset[str]:
+        """The reader's own two links."""
+        return frozenset({self.links.unsubscribe, self.links.preferences})
+
+    def is_own_link(self, link: str, host: str) -> bool:
+        """Whether a link to this host ("" for none) is one of the reader's own. Looks at the links only where it can be."""
+        return (not host or host in self.links.hosts) and link in (self.links.unsubscribe, self.links.preferences)
+
+    def personal_texts(self) -> tuple[str, ...]:
+        """Texts about the person; not those that are so short that they occur in links by chance."""
+        texts = map(self.values.get, self.personal)
+        return tuple(value for value in texts if isinstance(value, str) and len(value) > 2)
 
 
 def failed_check(content: Content, visible_text: str, requirements: ContentRequirements) -> str | None:
@@ -82,7 +97,8 @@ def _email(mail: Email, requirements: ContentRequirements) -> Iterator[Check]:
     if requirements.commercial:
         yield "sender_named", _contains(mail, requirements.sender)
         yield "advertising_mark", _contains(mail, requirements.mark)
-        yield "way_out", bool(requirements.unsubscribe) and _links_to(html, mail, requirements.unsubscribe)
+        unsubscribe = requirements.links.unsubscribe
+        yield "way_out", bool(unsubscribe) and _links_to(html, mail, unsubscribe)
     yield from _mail_html(html, mail, requirements)
 
 
@@ -108,7 +124,8 @@ def known_hosts(hosts: LinkHosts | None) -> tuple[Container[str], ...]:
 def html_faults(html: MailHtml, requirements: ContentRequirements) -> Iterator[tuple[str, Iterator[HtmlFault]]]:
     """The checks of a mail's HTML, each with its faults, to show where they are."""
     yield MAIL_HTML, iter(html.faults)
-    yield LINK_SCHEME, (link_fault(link) for link in html.links if not _has_allowed_scheme(link, requirements.own_links))
+    own_links = requirements.own_links
+    yield LINK_SCHEME, (link_fault(link) for link in html.links if not _has_allowed_scheme(link, own_links))
     foreign = (link for link in html.links if not has_allowed_host(link.address, requirements))
     yield "link_host", (link.fault("names a host that the policy does not allow this entity") for link in foreign)
     leaks = (link for link in html.links if leaks_personal_data(link.address, requirements))
@@ -120,12 +137,21 @@ def _has_allowed_scheme(link: HtmlLink, own_links: frozenset[str]) -> bool:
 
 
 def _push(push: Push, requirements: ContentRequirements) -> Iterator[Check]:
-    payload = {"title": push.title, "body": push.body, "link": push.link, "data": dict(push.data)}
-    yield "push_size", len(json.dumps(payload, ensure_ascii=False).encode()) <= PUSH_BYTES_MAX
+    yield "push_size", _is_small(push) or _payload_bytes(push) <= PUSH_BYTES_MAX
     yield "credit_warning", requirements.warning in push.body
     yield "link_host", not push.link or has_allowed_host(push.link, requirements)
     yield "link_leak", not (push.link and leaks_personal_data(push.link, requirements))
     yield from _text_links(f"{push.title} {push.body}", requirements)
+
+
+def _is_small(push: Push) -> bool:
+    """Whether a push is surely small enough: no character takes more than six bytes, as those that JSON escapes do."""
+    return not push.data and 6 * (len(push.title) + len(push.body) + len(push.link)) <= PUSH_BYTES_MAX - _ENVELOPE_BYTES
+
+
+def _payload_bytes(push: Push) -> int:
+    payload = {"title": push.title, "body": push.body, "link": push.link, "data": dict(push.data)}
+    return len(json.dumps(payload, ensure_ascii=False).encode())
 
 
 def _sms(sms: Sms, requirements: ContentRequirements) -> Iterator[Check]:
@@ -150,7 +176,8 @@ def _text_message(text: str, requirements: ContentRequirements) -> Iterator[Chec
     yield "credit_warning", requirements.warning in text
     if requirements.commercial:
         yield "sender_named", requirements.sender in text
-        yield "way_out", bool(requirements.unsubscribe) and requirements.unsubscribe in text
+        unsubscribe = requirements.links.unsubscribe
+        yield "way_out", bool(unsubscribe) and unsubscribe in text
     yield from _text_links(text, requirements)
 
 
@@ -180,17 +207,17 @@ def links_of(content: Content, visible_text: str, *known: Container[str]) -> Ite
 def has_allowed_host(link: str, requirements: ContentRequirements) -> bool:
     """Whether a link names a host that the policy allows, or none."""
     hosts = requirements.hosts
-    if hosts is None or link in requirements.own_links or not link.lower().startswith(("http:", "https:")):
+    if hosts is None or not link.lower().startswith(("http:", "https:")):
         return True
     host = host_of(link)
-    return is_within(host, hosts.own) or is_within(host, hosts.partners)
+    return is_within(host, hosts.own) or is_within(host, hosts.partners) or requirements.is_own_link(link, host)
 
 
 def leaks_personal_data(link: str, requirements: ContentRequirements) -> bool:
     """Whether a link to another company can identify the reader: by a query, a fragment, or a personal value in it."""
     if not link.lower().startswith(("http:", "https:")) or not (requirements.to_partner or requirements.hosts):
         return False
-    if link in requirements.own_links or is_within(host := host_of(link), requirements.own_hosts):
+    if is_within(host := host_of(link), requirements.own_hosts) or requirements.is_own_link(link, host):
         return False
     try:
         parts = urlsplit(link)
@@ -200,7 +227,7 @@ def leaks_personal_data(link: str, requirements: ContentRequirements) -> bool:
         allowed = allowed_parameters(host, requirements.hosts.partners) if requirements.hosts else frozenset()
         if any(each.partition("=")[0] not in allowed for each in parts.query.split("&")):
             return True
-    return bool(parts.fragment or "@" in parts.netloc) or holds_value(link, requirements.personal)
+    return bool(parts.fragment or "@" in parts.netloc) or holds_value(link, requirements.personal_texts())
 
 
 def allowed_parameters(host: str, partners: Mapping[str, frozenset[str]]) -> frozenset[str]:

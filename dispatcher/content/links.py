@@ -39,7 +39,8 @@ _SMS_REPLACEMENTS = str.maketrans(
 # Characters that are not shown and that `isprintable` does not tell: joiners, fillers and variation selectors.
 _UNSEEN = ("\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u180b", "\u180c", "\u180d", *map(chr, range(0xFE00, 0xFE10)))
 _UNSEEN_CLASS = re.compile(f"[{''.join(_UNSEEN)}]")
-_NOT_SHOWN = {ord(each): "" for each in (*_UNSEEN, *(each for each in map(chr, range(0x10000)) if category(each) == "Cf"))}
+# A pattern, because `str.translate` looks up each character of a mail.
+_NOT_SHOWN = re.compile(f"[{''.join((*_UNSEEN, *(each for each in map(chr, range(0x10000)) if category(each) == 'Cf')))}]")
 # What IDNA reads as a dot, and what texts hold that would otherwise be normalised for each message.
 _READ_AS = (("\u3002", "."), ("\uff61", "."), ("\u00a0", " "), ("\u202f", " "), ("\u2009", " "), ("…", "..."))
 _READ_AS_IN_SMS = tuple((chr(old), new) for old, new in _SMS_REPLACEMENTS.items() if new in ("-", "u"))
@@ -80,7 +81,7 @@ def as_read(text: str) -> str:
     for old, new in (*_READ_AS, *_READ_AS_IN_SMS):
         text = text.replace(old, new)
     if not text.replace("\n", "").isprintable() or _UNSEEN_CLASS.search(text):
-        text = text.translate(_NOT_SHOWN)
+        text = _NOT_SHOWN.sub("", text)
     return text if is_normalized("NFKC", text) else normalize("NFKC", text)
 
 
@@ -127,7 +128,7 @@ def text_links(text: str, *known: Container[str]) -> list[str]:
     A name with dots is a link where it is within a `known` host, begins with "www.", follows slashes, or ends in a top-level domain
     and has a path.
     """
-    if _holds_no_link(text):
+    if holds_no_link(text):
         return []
     text = as_read(text)
     links = list(_with_scheme(text))
@@ -147,7 +148,7 @@ def text_links(text: str, *known: Container[str]) -> list[str]:
     return found
 
 
-def _holds_no_link(text: str) -> bool:
+def holds_no_link(text: str) -> bool:
     """Whether a text surely has no link: a cheap look at texts as most are, which each message has several of."""
     return not _LINK_START.search(text) and (text.isascii() or not _UNUSUAL.search(text))
 

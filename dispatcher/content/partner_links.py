@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit, urlunsplit
 
 from dispatcher.content.guard import allowed_parameters
-from dispatcher.content.links import as_read, host_of, is_within, may_name_host, text_links
+from dispatcher.content.links import as_read, holds_no_link, host_of, is_within, text_links
 
 Partners = Mapping[str, frozenset[str]]  # the host of a partner -> the parameters that may differ in links to it
 
@@ -17,7 +17,7 @@ def partner_links(value: object, partners: Partners) -> tuple[str, ...]:
     A value is read as the reader's program reads it, not as it stands: a channel may remove characters. The mere name of a
     host in the policy, such as "train.example", is no link here: it says nothing about the reader.
     """
-    if not isinstance(value, str) or not partners or not may_name_host(value):
+    if not isinstance(value, str) or not partners or holds_no_link(value):
         return ()
     text = as_read(value).strip()
     is_link = len(text.split()) == 1 and text[:4].lower() == "http" and is_within(host_of(text), partners)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from channels.base import Channel
+from dispatcher.content.links import host_of
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
 
@@ -40,12 +41,60 @@ class MessageSender:
     reply_to: str = ""
 
 
+class ReaderLinks(Protocol):
+    """The reader's own two https links. Each may be made when it is first read: most texts use one or none."""
+
+    @property
+    def unsubscribe(self) -> str:
+        """The link for one-click unsubscribe (RFC 8058)."""
+        ...
+
+    @property
+    def preferences(self) -> str:
+        """The link to the preference centre."""
+        ...
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The hosts of both."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class MessageLinks:
-    """The reader's own two https links: one-click unsubscribe (RFC 8058) and the preference centre."""
+    """Two links that exist already. See `ReaderLinks`."""
 
     unsubscribe: str
     preferences: str
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The hosts of both."""
+        return frozenset(host for host in (host_of(self.unsubscribe), host_of(self.preferences)) if host)
+
+
+# The keys of the reader's links among the values of a text; no variable has a dot in its name.
+UNSUBSCRIBE, PREFERENCES = "links.unsubscribe", "links.preferences"
+
+
+class RenderValues(dict[str, Any]):
+    """The values of variables, by name. The reader's two links can be read as if they were among them, and are made then."""
+
+    __slots__ = ("_links",)
+
+    def __init__(self, links: ReaderLinks) -> None:
+        self._links = links
+
+    def __missing__(self, name: str) -> str:
+        if name == UNSUBSCRIBE:
+            return self._links.unsubscribe
+        if name == PREFERENCES:
+            return self._links.preferences
+        raise KeyError(name)
+
+    def with_links(self) -> dict[str, Any]:
+        """All values, with the links."""
+        return {**self, UNSUBSCRIBE: self._links.unsubscribe, PREFERENCES: self._links.preferences}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,5 +111,5 @@ class RenderRequest:
     categories: frozenset[str]
     data: Mapping[str, Any]
     sender: MessageSender
-    links: MessageLinks
+    links: ReaderLinks
     profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import jinja2
@@ -17,11 +18,11 @@ from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, RENDER_MODES, 
 from dispatcher.content.environment import MissingVariable, WithheldVariable, missing_value
 from dispatcher.content.errors import ContentRefusal, TemplateError
 from dispatcher.content.guard import ContentRequirements, failed_check, squeezed
-from dispatcher.content.links import gsm_typography, host_of
+from dispatcher.content.links import gsm_typography
 from dispatcher.content.partner_links import Partners, partner_links
 from dispatcher.content.path_check import GapRoles, PathCheck, precheck
 from dispatcher.content.render_counts import COUNTS
-from dispatcher.content.render_request import RenderRequest
+from dispatcher.content.render_request import PREFERENCES, UNSUBSCRIBE, MessageSender, RenderRequest, RenderValues
 from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan
 from dispatcher.content.specialiser.decision_tree import RenderedParts, Specialiser
 from dispatcher.content.themes import NEUTRAL, Theme
@@ -33,13 +34,13 @@ from dispatcher.domain.recipient import Language
 
 PLACEHOLDER = re.compile(r"\{\{(\d+)\}\}")  # a numbered placeholder in an approved WhatsApp text
 
+_EMPTY: Mapping[str, Any] = {}
 Context: TypeAlias = dict[str, Any]
 ValueReader: TypeAlias = tuple[
     str, str, Callable[[Any], Any]
 ]  # a variable's name, its category, and the function that reads its value
 
 PARTNER_LINK = "partner_link"  # the check that objects to a link to a partner from the recipient's profile
-_UNSUBSCRIBE, _PREFERENCES = "links.unsubscribe", "links.preferences"  # keys in values; no variable has a dot in its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +106,11 @@ class Template:
     translations: str = field(default="", repr=False)  # its translations.toml, which changes no message
     translation_faults: tuple[TemplateError, ...] = ()  # texts that are not translated, or stale: they block approval
     specialiser: Specialiser | None = field(default=None, repr=False)
-    _readers: Mapping[Mode, tuple[ValueReader, ...]] = field(init=False, repr=False)
+    _personal: tuple[str, ...] = field(init=False, repr=False)  # the variables that are about the person
 
     def __post_init__(self) -> None:
-        readers = {
-            mode: tuple((each.name, each.category, READERS[each.type]) for each in self.variables.values() if mode in each.modes)
-            for mode in RENDER_MODES
-        }
-        object.__setattr__(self, "_readers", readers)  # the way to derive a field of a frozen class
+        personal = tuple(each.name for each in self.variables.values() if each.category not in IMPERSONAL_CATEGORIES)
+        object.__setattr__(self, "_personal", personal)  # the way to derive a field of a frozen class
 
     @property
     def name(self) -> str:
@@ -159,26 +157,22 @@ class Template:
             raise ContentRefusal(ReasonCode.CONTENT_GUARD, failed)
         return content
 
-    def values(self, request: RenderRequest) -> Context:
+    def values(self, request: RenderRequest) -> RenderValues:
         """The values that the texts of this request may use, by name: variables that have a value, and the reader's links."""
-        data, profile, categories = request.data, request.profile, request.categories
-        values: Context = {}
-        for name, category, read in self._readers[self.render_mode(request.mode)]:
-            if category not in categories:
-                continue
+        data, profile, hosts = request.data, request.profile, request.sender.hosts
+        values = RenderValues(request.links)
+        for name, category, read in _allowed_readers(self, self.render_mode(request.mode), request.categories):
             value = data.get(name)
-            if not _has_value(value):
-                value = profile.get(category, {}).get(name)
-                if not _has_value(value):
+            if value is None or not _has_value(value):
+                value = profile.get(category, _EMPTY).get(name)
+                if value is None or not _has_value(value):
                     continue
-                if request.sender.hosts and self.has_unlisted_link(name, value, request.sender.hosts.partners):
+                if hosts and isinstance(value, str) and self.has_unlisted_link(name, value, hosts.partners):
                     raise ContentRefusal(ReasonCode.CONTENT_GUARD, PARTNER_LINK)  # it may be another for each person
             try:
                 values[name] = read(value)
             except ValueError:
                 raise ContentRefusal(ReasonCode.FAULT, name) from None
-        values[_UNSUBSCRIBE] = request.links.unsubscribe
-        values[_PREFERENCES] = request.links.preferences
         return values
 
     def has_unlisted_link(self, name: str, value: object, partners: Partners) -> bool:
@@ -206,7 +200,7 @@ class Template:
             "warning": self.languages[request.language].warning,
             "sender": {"name": sender.name, "address": sender.address, "imprint": imprint},
             "theme": theme.values(request.language),
-            "links": {"unsubscribe": values[_UNSUBSCRIBE], "preferences": values[_PREFERENCES]},
+            "links": {"unsubscribe": values[UNSUBSCRIBE], "preferences": values[PREFERENCES]},
         }
         for name, variable in self.variables.items():
             allowed = variable.category in request.categories and mode in variable.modes
@@ -245,6 +239,7 @@ class Template:
             context=lambda values: self._context(request, values),
             postprocess=_POSTPROCESS if request.channel is not Channel.WHATSAPP else dict.fromkeys(names, one_line),
             attach=lambda path: self._compile_mail(path, request) if request.channel is Channel.EMAIL else None,
+            complete=_with_links,
         )
 
     def _compile_mail(self, path: CompiledPath, request: RenderRequest) -> CompiledMail:
@@ -252,10 +247,10 @@ class Template:
         mail_template = MailTemplate(*(path.parts[part] for part in _PARTS[Channel.EMAIL]))
         roles = GapRoles(
             in_html=frozenset(path.html_gaps),
-            unsubscribe_html=path.gaps(_UNSUBSCRIBE, in_html=True),
-            preferences_html=path.gaps(_PREFERENCES, in_html=True),
-            unsubscribe_text=path.gaps(_UNSUBSCRIBE, in_html=False),
-            preferences_text=path.gaps(_PREFERENCES, in_html=False),
+            unsubscribe_html=path.gaps(UNSUBSCRIBE, in_html=True),
+            preferences_html=path.gaps(PREFERENCES, in_html=True),
+            unsubscribe_text=path.gaps(UNSUBSCRIBE, in_html=False),
+            preferences_text=path.gaps(PREFERENCES, in_html=False),
         )
         return CompiledMail(mail_template, precheck(mail_template, self.requirements(request, {}), roles))
 
@@ -278,36 +273,45 @@ class Template:
 
     def requirements(self, request: RenderRequest, values: Mapping[str, Any]) -> ContentRequirements:
         """What the guard requires of this message."""
-        localized = self.languages[request.language]
+        localized, sender = self.languages[request.language], request.sender
         to_partner = self.info.offer_type in (OfferType.PARTNER, OfferType.KATE)
         warning = localized.warning
         return ContentRequirements(
             commercial=self.info.kind is Kind.COMMERCIAL,
-            warning=gsm_typography(warning) if request.channel is Channel.SMS else warning,
+            warning=gsm_typography(warning) if warning and request.channel is Channel.SMS else warning,
             mark=localized.mark,
-            sender=request.sender.name,
-            unsubscribe=request.links.unsubscribe,
-            own_links=frozenset({request.links.unsubscribe, request.links.preferences}),
+            sender=sender.name,
+            links=request.links,
             to_partner=to_partner,
-            own_hosts=_own_hosts(request) if to_partner or request.sender.hosts else frozenset(),
-            personal=self.personal_texts(values) if to_partner or request.sender.hosts else (),
-            hosts=request.sender.hosts,
+            own_hosts=_own_hosts(sender, request.links.hosts) if to_partner or sender.hosts else frozenset(),
+            personal=self._personal if to_partner or sender.hosts else (),
+            values=values,
+            hosts=sender.hosts,
         )
-
-    def personal_texts(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Texts about the person; not those that are so short that they occur in links by chance."""
-        personal = (values.get(name) for name, variable in self.variables.items() if variable.category not in IMPERSONAL_CATEGORIES)
-        return tuple(value for value in personal if isinstance(value, str) and len(value) > 2)
 
 
 def _has_value(value: Any) -> bool:
     return value is not None and not (isinstance(value, str) and not value.strip())  # an empty CSV cell counts as no value
 
 
-def _own_hosts(request: RenderRequest) -> frozenset[str]:
-    hosts = (host_of(request.links.unsubscribe), host_of(request.links.preferences))
-    allowed = request.sender.hosts.own if request.sender.hosts else ()
-    return frozenset({request.sender.address.rpartition("@")[2], *(host for host in hosts if host), *allowed})
+@lru_cache(maxsize=256)
+def _allowed_readers(template: Template, mode: Mode, categories: frozenset[str]) -> tuple[ValueReader, ...]:
+    """The variables of a text in this mode whose categories are allowed."""
+    return tuple(
+        (variable.name, variable.category, READERS[variable.type])
+        for variable in template.variables.values()
+        if mode in variable.modes and variable.category in categories
+    )
+
+
+@lru_cache(maxsize=256)
+def _own_hosts(sender: MessageSender, hosts_of_links: frozenset[str]) -> frozenset[str]:
+    allowed = sender.hosts.own if sender.hosts else frozenset[str]()
+    return frozenset({sender.address.rpartition("@")[2], *hosts_of_links, *allowed})
+
+
+def _with_links(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return values.with_links() if isinstance(values, RenderValues) else values
 
 
 def _whatsapp_parts(localized: LocalizedTemplate, mode: Mode) -> tuple[str, ...]:

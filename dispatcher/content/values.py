@@ -18,6 +18,7 @@ TEXT_CHARACTERS_MAX = 1_000
 URL_CHARACTERS_MAX = 2_000
 _NUMBER_MAX = Decimal(10) ** 12
 _NUMERIC = (int, float, str, Decimal)
+_CACHED = frozenset({int, float, str})
 _TEXTUAL = (str, int)
 
 # Line breaks would end a header or a WhatsApp variable, and bidirectional overrides reverse the text around them.
@@ -42,9 +43,11 @@ def read_text(value: Any) -> str:
 
 def read_number(value: Any) -> Decimal:
     """A finite number. Strings have a decimal point, as in JSON and CSV, in every language."""
+    if type(value) in _CACHED:
+        return _cached_number(value)
     if isinstance(value, bool) or not isinstance(value, _NUMERIC):
         raise ValueError("must be a number")
-    return _parse_number(value) if isinstance(value, Decimal) else _cached_number(value)
+    return _parse_number(value)
 
 
 def read_money(value: Any) -> Decimal:

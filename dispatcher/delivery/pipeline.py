@@ -19,8 +19,7 @@ from structlog.contextvars import bind_contextvars
 from channels.alerts import alert
 from channels.base import Channel, Content, Outbound, Push
 from channels.overlap import Overlap
-from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
-from dispatcher.content import ContentRefusal, MessageLinks, RenderRequest, Template, take_render_counts
+from dispatcher.content import ContentRefusal, RenderRequest, Template, take_render_counts
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
 from dispatcher.delivery.batch_metrics import record_claim, record_hand_off, record_outcomes
 from dispatcher.delivery.fallback import channels_after
@@ -28,6 +27,7 @@ from dispatcher.delivery.hand_off import PreparedMessage, hand_off, send_window_
 from dispatcher.delivery.planned_sends import PlannedSends, may_interact
 from dispatcher.delivery.senders import message_sender, text_sender
 from dispatcher.delivery.settlement import conclude_all, settle
+from dispatcher.delivery.token_links import TokenLinks
 from dispatcher.delivery.whatsapp_texts import allowed_texts, content_sids, with_content_sid
 from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
@@ -374,8 +374,6 @@ def job_of(services: Services, chunk: Chunk, candidate: Candidate) -> Job:
 def request_for(services: Services, chunk: Chunk, candidate: Candidate, permission: Permission) -> RenderRequest:
     """All that the rendering may use: only the data categories that the decision allows."""
     entity, facts = services.policy.entities[chunk.spec.entity], candidate.facts
-    unsubscribe = message_id_token(services.secret, UNSUBSCRIBE, candidate.ref)
-    preferences = message_id_token(services.secret, PREFERENCES, candidate.ref)
     return RenderRequest(
         channel=permission.channel,
         language=facts.language,
@@ -384,7 +382,7 @@ def request_for(services: Services, chunk: Chunk, candidate: Candidate, permissi
         data=candidate.data,
         profile=facts.profile,
         sender=message_sender(chunk.spec, entity, facts.language, services.public_url),
-        links=MessageLinks(f"{services.public_url}/u/{unsubscribe}", f"{services.public_url}/p/{preferences}"),
+        links=TokenLinks(services.secret, services.public_url, candidate.ref),
     )
 
 

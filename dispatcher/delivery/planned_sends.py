@@ -5,9 +5,11 @@ they were sent. The claim gate checks the same again, for the messages of other 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
+
+from msgspec.structs import replace
 
 from channels.base import Channel
 from dispatcher.domain.campaign import Spec

@@ -1,4 +1,4 @@
-"""Message ids. Pure: standard library only.
+"""Message ids. Pure.
 
 A message is one leg of a job. Its id is its key in the ledger: "<period>-<chunk>-<row>-<leg>", for example
 "202611-123-17-0". It says nothing about the person, so brokers, providers and logs may see it.
@@ -7,7 +7,8 @@ A message is one leg of a job. Its id is its key in the ledger: "<period>-<chunk
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _ID = re.compile(r"(2[0-9]{3}(?:0[1-9]|1[0-2]))-([1-9][0-9]{0,18})-(0|[1-9][0-9]{0,9})-(0|[1-9][0-9]{0,4})", re.ASCII)
 
@@ -23,8 +24,7 @@ class BadMessageId(ValueError):
         super().__init__("not a message id; one looks like 202611-123-17-0 (period, chunk, row, leg)")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class MessageId:
+class MessageId(Struct, frozen=True, order=True):
     """The key of a message in the ledger: `period` is a month such as 202611, `chunk` counts from 1, the others from 0."""
 
     period: int

@@ -9,8 +9,9 @@ These are texts and functions that return SQL. They contain aliases of tables an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
+
+from msgspec.structs import asdict
 
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.pg_arrays import int_array

@@ -38,20 +38,29 @@ class DecisionRecord:
 def record(decision: Decision, facts: Facts, policy: Policy, job: Job, used: Iterable[str] | None = None) -> Record:
     """The decision as JSON. `used` names the data categories that the template uses, if known."""
     permissions = decision.permissions if isinstance(decision, Send) else ()
-    allowed = permissions[0].categories if permissions else frozenset()  # all have the same mode, so the same categories
-    categories = allowed if used is None else allowed & frozenset(used)
+    info = job.info
     document: Record = {
         "policy": policy.digest,
-        "is": type(decision).__name__.lower(),
-        "job": [job.entity, job.info.template, job.info.kind.value, job.info.offer_type],
-        "legs": [[each.channel.value, each.mode.value, each.basis, each.evidence] for each in permissions],
-        "reasons": _reasons(decision.reasons),
-        "choices": {subject: _choice(choice) for subject, choice in _supporting_choices(decision, facts, policy, job)},
-        "approval": job.approval,
-        "until": decision.until.isoformat() if isinstance(decision, Hold) else None,
-        "allowed" if used is None else "used": sorted(categories),
+        "is": _NAMES[type(decision)],
+        "job": [job.entity, info.template, info.kind.value, info.offer_type],
     }
-    return {key: value for key, value in document.items() if value}
+    if permissions:
+        document["legs"] = [[each.channel.value, each.mode.value, each.basis, each.evidence] for each in permissions]
+        allowed = permissions[0].categories  # all have the same mode, so the same categories
+        if categories := allowed if used is None else allowed.intersection(used):
+            document["allowed" if used is None else "used"] = sorted(categories)
+    if decision.reasons:
+        document["reasons"] = _reasons(decision.reasons)
+    if choices := _supporting_choices(decision, facts, policy, job):
+        document["choices"] = choices
+    if job.approval:
+        document["approval"] = job.approval
+    if isinstance(decision, Hold):
+        document["until"] = decision.until.isoformat()
+    return document
+
+
+_NAMES: Mapping[type, str] = {Send: "send", Hold: "hold", Refuse: "refuse"}
 
 
 def events_in(document: Mapping[str, Any]) -> list[str]:
@@ -93,23 +102,24 @@ def _reasons(reasons: tuple[Reason, ...]) -> list[list[str]]:
     return [[*objection, *channels] for objection, channels in merged.items()]
 
 
-def _supporting_choices(decision: Decision, facts: Facts, policy: Policy, job: Job) -> Iterable[tuple[str, Choice]]:
+def _supporting_choices(decision: Decision, facts: Facts, policy: Policy, job: Job) -> dict[str, list[str]]:
     """The choice for this offer type, the switches of the permitted channels, and each choice that a reason cites."""
+    choices: dict[str, list[str]] = {}
+    offer = job.info.offer_type
+    if offer is None:  # a service message needs no choice
+        return choices
     cited = {reason.evidence for reason in decision.reasons}
     permissions = decision.permissions if isinstance(decision, Send) else ()
     groups = {policy.groups[each.channel] for each in permissions}
-    if job.info.offer_type is None:  # a service message needs no choice
-        return
-    for offer, choice in facts.offers.items():
-        if offer == job.info.offer_type:
-            yield f"offers.{offer}", choice
+    if (chosen := facts.offers.get(offer)) is not None:
+        choices[f"offers.{offer}"] = _choice(chosen)
     for group, choice in facts.switches.items():
         if group in groups or choice.event in cited:
-            yield f"switches.{group}", choice
-    for subject in ("object_marketing", "object_profiling"):
-        objection: Choice | None = getattr(facts, subject)
+            choices[f"switches.{group}"] = _choice(choice)
+    for subject, objection in (("object_marketing", facts.object_marketing), ("object_profiling", facts.object_profiling)):
         if objection is not None and (objection.event in cited or objection.value != "off"):
-            yield subject, objection
+            choices[subject] = _choice(objection)
+    return choices
 
 
 def _choice(choice: Choice) -> list[str]:

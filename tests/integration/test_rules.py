@@ -10,6 +10,7 @@ from shutil import copytree
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from channels.base import BadAddress, Channel, ChannelError, Event, EventKind, Rejected, Unavailable, Uncertain
 from dispatcher.campaigns import dry_run, scheduler, submission
@@ -390,7 +391,7 @@ def test_a_replay_says_why_it_leaves_a_message_alone(services: Services, clock: 
         work(services)
         clock.pass_(2 * HOUR)
     dead = legs(services, "c-1")[0].ref
-    assert replay(services, clock, replace(dead, leg=1)) == "not_found"
+    assert replay(services, clock, structs.replace(dead, leg=1)) == "not_found"
     assert replay(services, clock, dead) is None
     assert replay(services, clock, dead) == "not_dead"
     with lend(services.pool) as connection:
@@ -418,7 +419,7 @@ def start_trigger(services: Services) -> MessageId:
 
 def leg(services: Services, first: MessageId, number: int) -> Message:
     with lend(services.pool) as connection:
-        message = messages.find(connection, replace(first, leg=number))
+        message = messages.find(connection, structs.replace(first, leg=number))
     assert message is not None
     return message
 
@@ -453,7 +454,7 @@ def test_a_trigger_settled_by_hand_falls_back_like_a_campaign(services: Services
     work(services)
     if arrived:
         with lend(services.pool) as connection:
-            assert messages.find(connection, replace(first, leg=1)) is None
+            assert messages.find(connection, structs.replace(first, leg=1)) is None
         clock.pass_(1)
         work(services)
     assert trigger_legs(services, first) == [("push", "accepted" if arrived else "failed"), ("sms", "accepted")]

@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
+from msgspec import structs
 
 from channels.base import Channel
 from dispatcher.domain.message import Job, Kind, Mode, OfferType, TemplateInfo
@@ -42,7 +43,7 @@ class PolicyScenario:
 
     def with_facts(self, **changes: Any) -> PolicyScenario:
         """The same scenario with another recipient."""
-        return replace(self, facts=replace(self.facts, **changes))
+        return replace(self, facts=structs.replace(self.facts, **changes))
 
 
 def recorded_choice(value: str, number: int, source: str = "mobile") -> Choice:

@@ -8,6 +8,7 @@ import pytest
 
 from channels.base import Content, Email, Push, Sms, WhatsApp
 from dispatcher.content import (
+    MessageLinks,
     Template,
 )
 from dispatcher.content.guard import ContentRequirements, failed_check
@@ -19,10 +20,11 @@ TERMS = ContentRequirements(
     warning="L'argent coûte.",
     mark="Publicité",
     sender="Bank & Co",
-    unsubscribe="https://bank.example/u/abc?t=1&k=2",
+    links=MessageLinks("https://bank.example/u/abc?t=1&k=2", ""),
     to_partner=True,
     own_hosts=frozenset({"bank.example"}),
-    personal=("rowing",),
+    personal=("hobby",),
+    values={"hobby": "rowing"},
 )
 
 GOOD_MAIL = Email(
@@ -94,7 +96,7 @@ def test_the_guard_names_the_failed_check(content: Content, guard: str) -> None:
 
 
 def test_a_service_message_needs_no_unsubscribe_link() -> None:
-    service = ContentRequirements(commercial=False, warning="", mark="Publicité", sender="Bank", unsubscribe="")
+    service = ContentRequirements(commercial=False, warning="", mark="Publicité", sender="Bank")
     assert failed_check(Sms("Your choice is recorded."), "", service) is None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from channels.base import Email
-from dispatcher.content import check, load
+from dispatcher.content import MessageLinks, check, load
 from dispatcher.content.guard import ContentRequirements, failed_check
 from dispatcher.content.mail_html import read_mail_html
 from dispatcher.domain.decision import ReasonCode
@@ -168,12 +168,12 @@ def test_what_only_some_values_reach_is_refused_at_render(tmp_path: Path, specia
 
 @pytest.mark.parametrize("html", ["<img src=x onerror=y>", "<body><body onload=x>", "a\0b", "<svg/onload=x>", "<b>\ud800</b>"])
 def test_the_guard_names_its_check_of_the_html(html: str) -> None:
-    requirements = ContentRequirements(commercial=False, warning="", mark="", sender="", unsubscribe="")
+    requirements = ContentRequirements(commercial=False, warning="", mark="", sender="")
     assert failed_check(Email("B", "b@bank.example", "Hello", html, "x"), "", requirements) == "mail_html"
 
 
 def test_the_unsubscribe_link_must_be_a_link_for_everybody() -> None:
-    requirements = ContentRequirements(True, "", "", "", "https://bank.example/u")
+    requirements = ContentRequirements(True, "", "", "", MessageLinks("https://bank.example/u", ""))
     link = '<a href="https://bank.example/u">x</a>'
     mails = [
         Email("B", "b@bank.example", "Hello", html, "https://bank.example/u")

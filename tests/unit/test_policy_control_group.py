@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from channels.base import Channel
 from dispatcher.domain.decision import ReasonCode, Refuse, Send

@@ -190,9 +190,10 @@ def test_the_precheck_passes_only_what_the_guard_passes(
     )
     values = (*(gap_values[name] for name in GAP_NAMES), *(str(escape(gap_values[name])) for name in GAP_NAMES))
     mail = MergedEmail("S", "s@x.example", form, values)
-    own_links = frozenset({gap_values["unsubscribe"], gap_values["preferences"]})
+    links = MessageLinks(gap_values["unsubscribe"], gap_values["preferences"])
+    hobby = {"hobby": "roeien"}
     requirements = ContentRequirements(
-        True, "WARNING", "MARK", "SENDER", gap_values["unsubscribe"], own_links, to_partner, frozenset({"own.example"}), ("roeien",)
+        True, "WARNING", "MARK", "SENDER", links, to_partner, frozenset({"own.example"}), ("hobby",), hobby
     )
     unsubscribe, preferences = (4 + GAP_NAMES.index(name) for name in ("unsubscribe", "preferences"))
     roles = GapRoles(frozenset(range(4, 8)), frozenset({unsubscribe}), frozenset({preferences}), frozenset({unsubscribe - 4}))
@@ -204,7 +205,7 @@ def test_the_precheck_passes_only_what_the_guard_passes(
 def test_the_precheck_rejects_values_that_are_not_escaped() -> None:
     link, unsubscribe = ('<a href="', "{unsubscribe}", '">x</a>'), GAP_NAMES.index("unsubscribe")
     text = gapped(["{unsubscribe}"], 0)
-    requirements = ContentRequirements(True, "", "", "", "https://own.example/u")
+    requirements = ContentRequirements(True, "", "", "", MessageLinks("https://own.example/u", ""))
     roles = GapRoles(frozenset({4 + unsubscribe}), frozenset({4 + unsubscribe}), frozenset(), frozenset({unsubscribe}))
     parts = gapped(link, 4)
     raw = TextTemplate((*parts.literals, ""), (*parts.gaps, GAP_NAMES.index("hobby")))

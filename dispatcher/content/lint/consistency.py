@@ -61,7 +61,7 @@ def _parts_of_a_mail(sample: LintSample, mail: Email) -> Iterator[LintFinding]:
     addresses = {
         each.get("href"): each for each in page.elements() if each.tag == "a" and (each.get("href") or "").startswith("http")
     }
-    unsubscribe = sample.requirements.unsubscribe  # T403 and T305 say where it is missing
+    unsubscribe = sample.requirements.links.unsubscribe  # T403 and T305 say where it is missing
     addresses.pop(unsubscribe, None)
     in_text = set(links_in(mail.text)) - {unsubscribe}
     yield from _variables_of_parts(sample)

@@ -104,13 +104,13 @@ def _anchor(sample: LintSample, page: MailPage, link: Any, names: set[str | None
 def _unsubscribe(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
     """The unsubscribe link of a commercial mail: there, for every reader, and visible."""
     required = sample.requirements
-    if not (required.commercial and required.unsubscribe):
+    if not (required.commercial and required.links.unsubscribe):
         return
-    found = [each for each in page.elements() if each.tag == "a" and (each.get("href") or "").strip() == required.unsubscribe]
+    found = [each for each in page.elements() if each.tag == "a" and (each.get("href") or "").strip() == required.links.unsubscribe]
     field = "links.unsubscribe"
     if not found:
-        if required.unsubscribe in page.outlook_links():
-            place = sample.place_of("email.html", required.unsubscribe)
+        if required.links.unsubscribe in page.outlook_links():
+            place = sample.place_of("email.html", required.links.unsubscribe)
             yield sample.finding("T305", place, field, "is in a conditional comment: only Outlook for Windows shows it")
         else:
             yield sample.finding("T403", sample.place("email.html"), field, "the HTML has no link to unsubscribe")
@@ -131,6 +131,6 @@ def text_unsubscribe(sample: LintSample) -> Iterator[LintFinding]:
     """A commercial text without its unsubscribe link. Push is exempt: the app has its own switch."""
     required = sample.requirements
     text = sample.content.text if isinstance(sample.content, Email) else sample.text
-    if required.commercial and sample.request.channel != "push" and required.unsubscribe not in text:
+    if required.commercial and sample.request.channel != "push" and required.links.unsubscribe not in text:
         part = "email.text" if isinstance(sample.content, Email) else sample.part
         yield sample.finding("T403", sample.place(part), "links.unsubscribe", "this text has no link to unsubscribe")

@@ -38,12 +38,14 @@ class RenderPlan:
 
     `context` makes the Jinja context from values, or from traced values. `postprocess` maps the text of a part character by
     character, so it can be applied to the pieces of a text, too. `attach` returns what the caller stores with a new path.
+    `complete` adds the values that are made on demand; each has the same name and type for all recipients.
     """
 
     parts: Mapping[str, jinja2.Template]
     context: Callable[[Values], Mapping[str, Any]]
     postprocess: Mapping[str, Postprocess] = field(default_factory=dict)
     attach: Callable[[CompiledPath], Any] = lambda _: None
+    complete: Callable[[Values], Values] = lambda values: values
 
     def texts(self, values: Values) -> Texts:
         """All parts, rendered with Jinja. Raises whatever Jinja raises."""

@@ -115,7 +115,7 @@ class Specialiser:
     def _compile(self, root: Hashable, values: Values, plan: RenderPlan) -> _Node:
         """Trace the template with these values, and store the result in the tree."""
         self.paths += 1
-        trace = Trace(values)
+        trace = Trace(plan.complete(values))
         leaf: _Node = _UNTRACEABLE
         try:
             if all(self._is_traceable(template) for template in plan.parts.values()):

@@ -7,10 +7,11 @@ before an opt-out does, or sees it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from msgspec import structs
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.decision import ReasonCode
@@ -278,7 +279,9 @@ def preferences(connection: Connection, recipient_id: str) -> Preferences:
     choices = choices_from(row[1])
     known = details(connection, [choice.event for choice in choices.values()])
     return Preferences(
-        recipient_id, row[0], {subject: replace(choice, dated=known[choice.event].dated) for subject, choice in choices.items()}
+        recipient_id,
+        row[0],
+        {subject: structs.replace(choice, dated=known[choice.event].dated) for subject, choice in choices.items()},
     )
 
 

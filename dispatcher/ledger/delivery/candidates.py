@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from pydantic_core import from_json
+from msgspec import Struct
+from msgspec.json import Decoder
 
 from channels.base import Channel
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import Choice, CoolDown, Device, Facts, Person, SentMessage
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.consent.events import choice_from
 from dispatcher.ledger.delivery import cap_reservations, fallback_legs, households
 from dispatcher.ledger.delivery.cap_reservations import NO_LIMITS, SendLimits
 from dispatcher.ledger.delivery.chunks import Chunk
@@ -24,8 +23,7 @@ from dispatcher.ledger.message_key import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """One message to be decided: a leg of a job, the facts about its recipient, and the job's variables.
 
     `fixed` is the channel of a leg that was tried before and is due again; None where the channel is still to be chosen.
@@ -89,6 +87,22 @@ def _gather_statement(channels: tuple[Channel, ...]) -> str:
     return _GATHER.replace("{sent}", cap_reservations.sent(channels))
 
 
+# The document of `_RECIPIENT`: entities, purchased, devices, choices, profile, cool-downs, suppressions, unread replies.
+_DOCUMENT = Decoder(
+    tuple[
+        frozenset[str],
+        frozenset[str],
+        tuple[Device, ...],
+        dict[str, Choice],
+        dict[str, dict[str, Any]],
+        dict[str, CoolDown],
+        dict[str, str],
+        dict[str, str],
+    ]
+)
+_PERSONS = {person.value: person for person in Person}
+
+
 def gather(
     connection: Connection, chunk: Chunk, rows: Collection[int] | None = None, limits: SendLimits = NO_LIMITS
 ) -> list[Candidate]:
@@ -131,34 +145,33 @@ def _facts(
     known, version, erased, person, language, timezone, birth_date, account, email, phone, whatsapp, partner_id, document = row
     if not known:
         return Facts(recipient_id, version=0, known=False, repeat_of=repeat_of)
-    entities, purchased, devices, choices, profile, cool_downs, suppressions, unread_replies = from_json(document)
-    by_subject = _choices(choices)
-    objections = by_subject["objection"]
+    entities, purchased, devices, choices, profile, cool_downs, suppressions, unread_replies = _DOCUMENT.decode(document)
+    offers, switches, objections = _by_kind(choices)
     return Facts(
         recipient_id=recipient_id,
         version=version,
         erased=erased,
-        person=Person(person),
+        person=_PERSONS[person],
         language=language,
         timezone=timezone,
         birth_date=birth_date,
-        entities=frozenset(entities),
+        entities=entities,
         has_current_account=account,
         email=email,
         phone=phone,
         whatsapp=whatsapp,
-        devices=tuple([Device(item["token"], item["platform"], item["permission"]) for item in devices]),
+        devices=devices,
         partner_id=partner_id,
-        purchased=frozenset(purchased),
-        offers=by_subject["offer"],
-        switches=by_subject["channel"],
+        purchased=purchased,
+        offers=offers,
+        switches=switches,
         object_marketing=objections.get("marketing"),
         object_profiling=objections.get("profiling"),
         suppressions=suppressions,
         unread_replies=unread_replies,
         repeat_of=repeat_of,
         partner_message=partner_message,
-        cool_downs={name: CoolDown(datetime.fromisoformat(entry["until"]), entry["code"]) for name, entry in cool_downs.items()},
+        cool_downs=cool_downs,
         sent=tuple(
             [SentMessage(no, datetime.fromisoformat(at), Channel(channel), offer, own) for no, at, channel, offer, own, _ in sent]
         ),
@@ -167,13 +180,13 @@ def _facts(
     )
 
 
-def _choices(stored: Mapping[str, Mapping[str, str]]) -> Mapping[str, dict[str, Choice]]:
-    """The choices in force, by kind of subject ("offer", "channel" for switches, "objection"), then by name."""
-    by_subject: dict[str, dict[str, Choice]] = {"offer": {}, "channel": {}, "objection": {}}
-    for subject, entry in stored.items():
+def _by_kind(choices: Mapping[str, Choice]) -> tuple[dict[str, Choice], dict[str, Choice], dict[str, Choice]]:
+    """The choices in force by name: of offers, of channels (the switches), and objections."""
+    by_kind: dict[str, dict[str, Choice]] = {"offer": {}, "channel": {}, "objection": {}}
+    for subject, choice in choices.items():
         kind, _, name = subject.partition(":")
-        by_subject[kind][name] = choice_from(entry)
-    return by_subject
+        by_kind[kind][name] = choice
+    return by_kind["offer"], by_kind["channel"], by_kind["objection"]
 
 
 def facts_of(connection: Connection, recipient_ids: Sequence[str]) -> dict[str, Facts]:

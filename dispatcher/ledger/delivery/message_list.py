@@ -17,7 +17,7 @@ from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.principal import Entities
 from dispatcher.ledger.connection import Connection, fetch_all, fetch_one
 from dispatcher.ledger.entity_scope import entity_parameter, has_entity
-from dispatcher.ledger.message_key import ENTITY, KEY, SPEC, join_origin, key_of, message_id, same_chunk, same_job
+from dispatcher.ledger.message_key import ENTITY, KEY, SPEC, join_origin, key_of, key_values, message_id, same_chunk, same_job
 
 SCAN_ROWS_MAX = 20_000  # of messages, and of jobs, for one page
 
@@ -92,7 +92,7 @@ def page(
         **asdict(wanted),
         **entity_parameter(wanted.entities),
         "scan": scan_rows,
-        **(asdict(after) if after else {}),
+        **(key_values(after) if after else {}),
     }
     if wanted.campaign is not None:
         row = fetch_one(connection, "SELECT no, period AS of_period FROM campaigns WHERE id = %(campaign)s", parameters)
