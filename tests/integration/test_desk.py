@@ -111,7 +111,7 @@ def chosen(services: Services, customer: str = "anna") -> dict[str, str]:
 
 def acts(services: Services, action: str, object_type: str) -> list[AuditRow]:
     rows = reversed(audit.page(services, AuditFilter(), None, 1_000))
-    return [row for row in rows if (row.action, row.object_type) == (action, object_type)]
+    return [row for row in rows if (row.action, row.object_type) == (action, object_type) and row.outcome != "done"]
 
 
 # -- find a person -----------------------------------------------------------------------------------------------------

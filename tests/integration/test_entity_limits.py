@@ -67,6 +67,7 @@ FIELDS = {  # a superset of the fields of all forms, so that each call gets past
 }
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/campaigns/{campaign_id}": {"priority": 3},
+    "/v1/campaigns/{campaign_id}/conversions": {"conversions": [{"recipient": CUSTOMER, "at": "2026-11-20"}]},
     "/v1/campaigns/{campaign_id}/rows": {"rows": [{"recipient": CUSTOMER, "data": LOAN}]},
     "/v1/messages/cancel": {"key": KEY},
     "/v1/recipients/search": {"address": f"{CUSTOMER}@example.org"},
@@ -184,6 +185,7 @@ class World:
             "digest": [services.catalog["loan_offer"].digest],
             "kind": ["message"],
             "action": ["pause", "cancel", "release", "approve", "end", "enable", "disable", "withdraw", "replay", "skip"],
+            "format_": ["csv", "parquet"],
         }
 
     def rows(self) -> dict[str, list[str]]:
