@@ -1,6 +1,6 @@
 """Recipients: channel groups, choices, devices, and the facts that a decision uses. Pure: frozen types without input or output.
 
-The types are msgspec's: each message needs a dozen of these objects, and frozen dataclasses take five times as long to make. JSON
+The types are msgspec's: each message needs a dozen of these objects, and frozen dataclasses take ten times as long to make. JSON
 is read into them directly. `msgspec.structs.replace` copies one with other fields.
 """
 
