@@ -52,8 +52,15 @@ class SendWindow:
         return self.monotonic_clock() < self.deadline and not self.is_draining()
 
     def may_start_sending(self, ids: Iterable[str]) -> bool:
-        """Whether these messages may be sent: the last check before their first byte. If so, they count as started."""
-        if not self.is_open() or (not self.started and not self.on_first()):
+        """Whether these messages may be sent: asked before each part of them. If so, they count as started.
+
+        A process that drains sends what it has started to its end: half a message would be unresolved.
+        """
+        ids = tuple(ids)
+        has_time = self.monotonic_clock() < self.deadline
+        if not has_time or (self.is_draining() and not self.started.issuperset(ids)):
+            return False
+        if not self.started and not self.on_first():
             return False
         self.started.update(ids)
         now = self.monotonic_clock()  # once more: `on_first` may have taken its time

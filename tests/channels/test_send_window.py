@@ -180,3 +180,13 @@ def test_a_second_provider_gets_nothing_after_the_deadline() -> None:
 def test_a_stale_claim_is_an_error_that_left_nothing() -> None:
     assert isinstance(StaleClaim(), Unavailable)
     assert not isinstance(StaleClaim(), Throttled | Uncertain | Rejected)
+
+
+def test_a_draining_process_ends_what_it_began_and_begins_nothing() -> None:
+    draining = [False]
+    window = SendWindow(10.0, lambda: 0.0, is_draining=lambda: draining[0])
+    assert window.may_start_sending(["a"])
+    draining[0] = True
+    assert window.may_start_sending(["a"])  # the next part of its body
+    assert not window.may_start_sending(["b"])
+    assert window.started == {"a"}
