@@ -114,8 +114,10 @@ def test_a_marketer_submits_a_workbook_in_their_own_name(marketer: Marketer) -> 
     no = ready(marketer)
     page = marketer.get(f"/console/drafts/{no}/audience")
     assert "3\u202frows can be used" in page or "3 rows can be used" in page
-    assert '<td class="n">4</td><td><code>data.amount</code></td>' in page
-    assert "4,data.amount," in marketer.client.get(f"/console/drafts/{no}/faults.csv").text
+    assert '<td class="n">4</td><td>Amount <small>amount</small></td>' in page
+    download = marketer.client.get(f"/console/drafts/{no}/faults.csv").text
+    assert "4,data.amount," in download
+    assert ",Amount" in download  # as the file itself calls it
     assert marketer.post(f"/console/drafts/{no}/check").status_code == 303
     page = marketer.get(f"/console/drafts/{no}/check")
     assert re.search(r"<code>missing_variable</code> <code>project</code>", page)
@@ -142,7 +144,7 @@ def acts(services: Services) -> list[tuple[str, str]]:
 
 def test_errors_of_the_campaign_form_stand_beside_their_fields(marketer: Marketer) -> None:
     answer = marketer.post("/console/campaigns/new", template="loan_offer", id="spring loan", channels=["email"])
-    assert (answer.status_code, wrongs(answer)) == (422, {"id": "has characters that are not allowed here"})
+    assert (answer.status_code, wrongs(answer)) == (422, {"id": "has characters that are not allowed here: see the help above"})
     answer = marketer.post(
         "/console/campaigns/new",
         **OPTIONS,

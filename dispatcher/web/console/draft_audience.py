@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
@@ -49,11 +49,11 @@ def upload_audience(operator: Operator, services: ServicesDependency, draft: Own
 
 
 def _audience_page(operator: ConsoleSession, services: Services, draft: Draft, messages: list[str]) -> str:
-    header: tuple[str, ...] = ()
+    columns: dict[str, str] = {}
     is_gone = False
     if draft.upload:
         try:
-            header = drafts.column_choice(services, draft).header
+            columns = _columns_of(services, draft)
         except BadInput:  # retention has deleted the file
             is_gone = True
     return page(
@@ -61,11 +61,17 @@ def _audience_page(operator: ConsoleSession, services: Services, draft: Draft, m
         operator=operator,
         draft=draft,
         messages=messages,
-        has_columns=bool(header),
+        columns=columns,
         is_gone=is_gone,
         variables=drafts.variables_of(services, draft.form),
         bytes_max=services.upload_limits.bytes_max,
     )
+
+
+def _columns_of(services: Services, draft: Draft) -> dict[str, str]:
+    """The names that the file itself gives its columns, by what they stand for. Raises BadInput where the upload is gone."""
+    choice = drafts.column_choice(services, draft)
+    return {target: cell for target, cell in zip(choice.columns, choice.header, strict=True) if cell}
 
 
 @router.get("/columns")
@@ -112,16 +118,16 @@ def unreadable_rows(services: ServicesDependency, draft: OwnDraft) -> Response:
     """All rows that cannot be read, with their numbers and the reasons, as CSV."""
     headers = {"Content-Disposition": 'attachment; filename="rows-that-cannot-be-read.csv"'}
     rows = drafts.unreadable_rows(services, draft)  # raises here for a file that is gone
-    return StreamingResponse(_csv(rows), media_type="text/csv; charset=utf-8", headers=headers)
+    return StreamingResponse(_csv(rows, _columns_of(services, draft)), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def _csv(rows: Iterator[AudienceError]) -> Iterator[str]:
+def _csv(rows: Iterator[AudienceError], columns: Mapping[str, str]) -> Iterator[str]:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(("line", "field", "reason"))
+    writer.writerow(("line", "field", "reason", "column"))
     yield "\ufeff"  # spreadsheets read UTF-8 only with it
     for row in rows:
-        writer.writerow((row.line, row.field, row.message))
+        writer.writerow((row.line, row.field, row.message, columns.get(row.field, "")))
         yield text.getvalue()
         text.seek(0)
         text.truncate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from http import HTTPStatus
@@ -21,7 +22,9 @@ from dispatcher.web.dependencies import ServicesDependency
 
 Errors = Mapping[str, list[str]]
 NO_ERRORS: Errors = {}
-WRONG_CHARACTERS = "has characters that are not allowed here"  # in place of a regular expression
+WRONG_CHARACTERS = "has characters that are not allowed here: see the help above"  # in place of a regular expression
+_COMMAND = re.compile(r": `dispatcher templates (\w+)[^`]*`")
+_APPROVE, _OTHERS = "an approver approves it on the page Templates", "ask those who look after the templates"
 FIELDS_MAX = 600  # a file may have so many columns
 
 
@@ -88,6 +91,11 @@ def by_field(faults: Iterable[InputError], shown: Iterable[str]) -> Errors:
         text = message if name in fields or not fault.field else f"{fault.field}: {message}"
         errors[name if name in fields else ""].append(text)
     return errors
+
+
+def without_commands(text: str) -> str:
+    """What has to be done first, for somebody without a command line: who does it instead of the command that does it."""
+    return _COMMAND.sub(lambda found: f": {_APPROVE if found[1] == 'approve' else _OTHERS}", text)
 
 
 def number(text: str) -> Any:

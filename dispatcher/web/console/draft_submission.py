@@ -20,7 +20,7 @@ from dispatcher.domain.local_times import day_bounds
 from dispatcher.intake.errors import BadInput
 from dispatcher.runtime.services import Services
 from dispatcher.web import auditing
-from dispatcher.web.console.draft_forms import NO_ERRORS, Errors, OwnDraft, PostedForm, by_field, entity_of
+from dispatcher.web.console.draft_forms import NO_ERRORS, Errors, OwnDraft, PostedForm, by_field, entity_of, without_commands
 from dispatcher.web.console.login import Operator
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.console.time_fields import TIME_FIELDS, read_times, shown_times
@@ -107,7 +107,7 @@ def summary_page(operator: Operator, services: ServicesDependency, draft: OwnDra
 
 
 def _summary_page(operator: ConsoleSession, services: Services, draft: Draft, messages: list[str]) -> str:
-    obstacles = drafts.obstacles(services, draft)
+    obstacles = [without_commands(each) for each in drafts.obstacles(services, draft)]
     return page(
         "draft_submit.html",
         operator=operator,
@@ -133,15 +133,17 @@ def submit_draft(
     posted: PostedForm,  # noqa: ARG001  checks the token
 ) -> Response:
     """Submit the campaign in the name of the signed-in person."""
-    if obstacles := drafts.obstacles(services, draft):
-        return HTMLResponse(_summary_page(operator, services, draft, obstacles), HTTPStatus.UNPROCESSABLE_ENTITY)
+    if drafts.obstacles(services, draft):  # the page lists them
+        return HTMLResponse(_summary_page(operator, services, draft, []), HTTPStatus.UNPROCESSABLE_ENTITY)
     campaign_id = str(draft.form["id"])
     auditing.note(request, AuditNote(AuditAction.SUBMIT, "campaign", campaign_id, entity=entity_of(services, draft.form)))
     try:
         result = drafts.submit(services, draft, operator.principal.id)
     except BadInput as error:
         auditing.refused(request)
-        messages = [f"{fault.field}: {fault.message}" if fault.field else fault.message for fault in error.faults[:20]]
+        messages = [
+            without_commands(f"{fault.field}: {fault.message}" if fault.field else fault.message) for fault in error.faults[:20]
+        ]
         return HTMLResponse(_summary_page(operator, services, draft, messages), HTTPStatus.UNPROCESSABLE_ENTITY)
     if result.status is SubmitStatus.CONFLICT:
         auditing.refused(request)
