@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from dispatcher.domain.errors import (
+    DraftConflict,
     EndpointConflict,
     LedgerUnavailable,
     NotAllowed,
@@ -153,6 +154,7 @@ def install(application: FastAPI) -> None:
     application.add_exception_handler(EndpointConflict, _conflict)
     application.add_exception_handler(UnknownSchedule, _unknown)
     application.add_exception_handler(ScheduleConflict, _conflict)
+    application.add_exception_handler(DraftConflict, _conflict)
     application.add_exception_handler(VersionConflict, _version_conflict)
     application.add_exception_handler(LedgerUnavailable, _unavailable)
     application.add_exception_handler(PolicyNotInForce, _not_in_force)

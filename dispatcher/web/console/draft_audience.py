@@ -16,7 +16,7 @@ from dispatcher.campaigns.drafts import AudienceError, Draft
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.rows import IGNORED
 from dispatcher.runtime.services import Services
-from dispatcher.web.console.draft_forms import OwnDraft, PostedForm
+from dispatcher.web.console.draft_forms import OwnDraft, PostedForm, is_outdated
 from dispatcher.web.console.login import Operator
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
@@ -90,6 +90,9 @@ def columns_page(operator: Operator, services: ServicesDependency, draft: OwnDra
 def assign_columns(operator: Operator, services: ServicesDependency, draft: OwnDraft, posted: PostedForm) -> Response:
     """Take the assignment, and show which rows can be read with it."""
     columns = posted.texts("columns")
+    if is_outdated(posted, draft.upload or ""):
+        errors = {"": "Another file was uploaded in another window: these are its columns."}
+        return HTMLResponse(_columns_page(operator, services, draft, None, errors), HTTPStatus.CONFLICT)
     try:
         drafts.assign(services, draft, columns)
     except BadInput as error:
@@ -107,6 +110,7 @@ def _columns_page(
         operator=operator,
         draft=draft,
         choice=choice,
+        shown=draft.upload,
         columns=columns if columns is not None and len(columns) == len(choice.header) else choice.columns,
         errors=errors,
         ignored=IGNORED,

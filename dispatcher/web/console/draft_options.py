@@ -15,7 +15,19 @@ from dispatcher.campaigns.drafts import Draft
 from dispatcher.domain.principal import Right, require
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
-from dispatcher.web.console.draft_forms import NO_ERRORS, Errors, OwnDraft, Posted, PostedForm, by_field, number, require_entity
+from dispatcher.web.console.draft_forms import (
+    CHANGED_ELSEWHERE,
+    NO_ERRORS,
+    Errors,
+    OwnDraft,
+    Posted,
+    PostedForm,
+    by_field,
+    is_outdated,
+    mark_of,
+    number,
+    require_entity,
+)
 from dispatcher.web.console.login import Operator
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
@@ -61,6 +73,8 @@ def change_options(operator: Operator, services: ServicesDependency, draft: OwnD
     """Store other options of a draft, then go on to its audience."""
     form = _form(services, posted, draft.form)
     require_entity(operator, services, form)
+    if is_outdated(posted, mark_of(draft, SHOWN)):
+        return HTMLResponse(_page(operator, services, draft, form, {"": [CHANGED_ELSEWHERE]}), HTTPStatus.CONFLICT)
     try:
         _check_new_id(services, form)
         drafts.change_form(services, draft, form)
@@ -141,6 +155,7 @@ def _page(operator: ConsoleSession, services: Services, draft: Draft | None, for
         operator=operator,
         draft=draft,
         form=form,
+        shown=mark_of(draft, SHOWN) if draft else "",
         errors=errors,
         versions=template_approval.template_versions(services),
         entities=entities,
