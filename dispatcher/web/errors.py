@@ -131,7 +131,7 @@ async def _version_conflict(request: Request, error: Exception) -> Response:
 
 
 async def _unavailable(request: Request, _: Exception) -> Response:
-    detail = "the ledger cannot be reached; try again in a moment"
+    detail = "the database does not answer; try again in a moment"
     return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
