@@ -172,7 +172,7 @@ def test_a_draft_is_its_owners_and_only_for_their_entities(marketer: Marketer) -
         assert marketer.client.get(f"/console/drafts/{no}{path}").status_code == 404
     token = sign_in(marketer.client, marketer.services, "eva", [Role.MARKETER], ["cbc-banque"])
     eva = Marketer(marketer.services, marketer.client, token)
-    assert eva.post("/console/campaigns/new", **OPTIONS).status_code == 403
+    assert eva.post("/console/campaigns/new", **OPTIONS).status_code == 422
     marketer.client.cookies.clear()
     for path in (f"/console/drafts/{no}/audience", "/console/calendar"):
         assert marketer.client.get(path, follow_redirects=False).status_code == 303
@@ -371,3 +371,25 @@ def test_the_calendar_shows_ones_entities_and_runs_to_come(marketer: Marketer) -
     assert marketer.client.get("/console/calendar?month=2026-13").status_code == 404
     sign_in(marketer.client, marketer.services, "eva", [Role.MARKETER], ["cbc-banque"])
     assert "spring-loan" not in marketer.get("/console/calendar?month=2026-12")
+
+
+def test_an_entity_of_others_is_named_beside_its_field(web: tuple[Services, TestClient]) -> None:
+    services, client = web
+    limited = Marketer(services, client, sign_in(client, services, "cleo", [Role.MARKETER], ["cbc-banque"]))
+    answer = limited.post("/console/campaigns/new", **OPTIONS, cost_centre="typed before")
+    assert (answer.status_code, "choose one of yours" in wrongs(answer)["entity"]) == (422, True)
+    assert "typed before" in answer.text
+    assert limited.draft(entity="cbc-banque")
+
+
+def test_who_has_no_command_line_reads_of_none(database: str) -> None:
+    with (
+        make_services(database, approved=False) as services,
+        TestClient(create(services, Broker()), base_url="https://x") as client,
+    ):
+        marketer = Marketer(services, client, sign_in(client, services, "mia", [Role.MARKETER]))
+        assert "Make one from a spreadsheet" in marketer.get("/console")
+        no = drafts.create(services, "user:mia", OPTIONS)
+        page = marketer.get(f"/console/drafts/{no}/submit")
+        assert "an approver approves it on the page Templates" in page
+        assert "dispatcher templates" not in page

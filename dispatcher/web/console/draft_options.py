@@ -23,10 +23,10 @@ from dispatcher.web.console.draft_forms import (
     Posted,
     PostedForm,
     by_field,
+    entity_of,
     is_outdated,
     mark_of,
     number,
-    require_entity,
 )
 from dispatcher.web.console.login import Operator
 from dispatcher.web.console.session import ConsoleSession
@@ -38,6 +38,7 @@ router = APIRouter(default_response_class=HTMLResponse)
 FURTHER = (  # the page hides them until one is used
     *("fallback_after_seconds", "sender", "reply_to", "tags", "cost_centre", "seeds", "holdout_percent", "one_per_household"),
 )
+FOREIGN: Errors = {"entity": ["choose one of yours: you make no campaigns in the name of the template’s entity"]}
 SHOWN = ("id", "template", "entity", "channels", "route", *FURTHER)
 
 
@@ -53,7 +54,8 @@ def create_draft(operator: Operator, services: ServicesDependency, posted: Poste
     """Store a new draft, then ask for its audience."""
     require(operator.principal, Right.CAMPAIGNS)
     form = _form(services, posted, {})
-    require_entity(operator, services, form)
+    if not _may_use(operator, services, form):
+        return _refused(_page(operator, services, None, form, FOREIGN))
     try:
         _check_new_id(services, form)
         no = drafts.create(services, operator.principal.id, form)
@@ -72,7 +74,8 @@ def options_page(operator: Operator, services: ServicesDependency, draft: OwnDra
 def change_options(operator: Operator, services: ServicesDependency, draft: OwnDraft, posted: PostedForm) -> Response:
     """Store other options of a draft, then go on to its audience."""
     form = _form(services, posted, draft.form)
-    require_entity(operator, services, form)
+    if not _may_use(operator, services, form):
+        return _refused(_page(operator, services, draft, form, FOREIGN))
     if is_outdated(posted, mark_of(draft, SHOWN)):
         return HTMLResponse(_page(operator, services, draft, form, {"": [CHANGED_ELSEWHERE]}), HTTPStatus.CONFLICT)
     try:
@@ -121,6 +124,11 @@ def _free_id(services: Services, begin: str) -> str:
     day = services.clock().date().isoformat()
     candidates = (f"{begin[:80]}-{day}{suffix}" for suffix in ("", *(f"-{number}" for number in range(2, 100))))
     return next((each for each in candidates if overview.find(services, each) is None), "")
+
+
+def _may_use(operator: ConsoleSession, services: Services, form: Mapping[str, Any]) -> bool:
+    """Whether this person makes campaigns for the entity of a form."""
+    return operator.principal.may(Right.CAMPAIGNS, entity_of(services, form))
 
 
 def _form(services: Services, posted: Posted, before: Mapping[str, Any]) -> dict[str, Any]:
