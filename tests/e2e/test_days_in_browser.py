@@ -62,7 +62,7 @@ def test_compliance_answers_why_did_i_get_this(visits: Visits, browser: Browser)
 # -- the operator ------------------------------------------------------------------------------------------------------
 
 
-class Installation:
+class OperatorDay:
     """Services whose database and broker can fall silent, and the operator's page about them."""
 
     def __init__(self, visits: Visits, proxies: tuple[Proxy, Proxy], queue: Redis, page: Page) -> None:
@@ -86,7 +86,7 @@ class Installation:
 
 
 @pytest.fixture
-def installation(database: str, broker_url: str, browser: Browser) -> Iterator[Installation]:
+def installation(database: str, broker_url: str, browser: Browser) -> Iterator[OperatorDay]:
     host = Path(parse_qs(urlsplit(database).query)["host"][0])
     to_database, to_broker = Proxy(host / ".s.PGSQL.5432"), Proxy(Path(urlsplit(broker_url).path))
     number = parse_qs(urlsplit(broker_url).query)["virtual_host"][0]
@@ -98,13 +98,13 @@ def installation(database: str, broker_url: str, browser: Browser) -> Iterator[I
         with serving(web) as address:
             served = replace(visits, services=replace(visits.services, public_url=address))
             with signed_in(served, browser) as page:
-                yield Installation(served, (to_database, to_broker), queue, page)
+                yield OperatorDay(served, (to_database, to_broker), queue, page)
     queue.close()
     to_database.close()
     to_broker.close()
 
 
-def test_an_operator_finds_and_mends_eight_faults(installation: Installation) -> None:
+def test_an_operator_finds_and_mends_eight_faults(installation: OperatorDay) -> None:
     world, services = installation, installation.services
     world.beat()
     assert world.alerts() == []
@@ -130,19 +130,19 @@ def test_an_operator_finds_and_mends_eight_faults(installation: Installation) ->
     assert world.alerts() == []
 
 
-def stop_all(world: Installation) -> None:
+def stop_all(world: OperatorDay) -> None:
     """A task waits, and beat and all workers are stopped."""
     world.queue.rpush("campaign", "{}")
     world.beat(BEAT, *lanes())
 
 
-def start_all(world: Installation) -> None:
+def start_all(world: OperatorDay) -> None:
     """Beat and the workers run again, and the task is done."""
     world.queue.flushdb()
     world.beat()
 
 
-def set_stop(world: Installation, is_stopped: bool) -> None:
+def set_stop(world: OperatorDay, is_stopped: bool) -> None:
     """A wrong key: the provider refuses it, and the channel is stopped; with the right one, `dispatcher check` lifts the stop."""
     with lend(world.services.pool) as connection:
         if is_stopped:
@@ -151,20 +151,20 @@ def set_stop(world: Installation, is_stopped: bool) -> None:
             stopped_channels.lift(connection, Channel.SMS, world.clock())
 
 
-def pass_start(world: Installation) -> None:
+def pass_start(world: OperatorDay) -> None:
     """A start has passed, and nothing put the campaign on the broker."""
     submit(world.services, send_at=(world.clock() + timedelta(minutes=1)).isoformat())
     wait(world, 90)
 
 
-def go_on(world: Installation) -> None:
+def go_on(world: OperatorDay) -> None:
     """The chunk that no worker took counts as lost, and is done again."""
     wait(world, 60)
     work(world.services)
     publication.publish(world.services)
 
 
-def wait(world: Installation, seconds: float) -> None:
+def wait(world: OperatorDay, seconds: float) -> None:
     """Time passes; all components send heartbeats."""
     world.clock.pass_(seconds - SILENT_SECONDS - 1)
     world.beat()

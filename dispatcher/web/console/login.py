@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import BaseModel, Field
 
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right, require
@@ -32,6 +33,16 @@ TOO_MANY = "Too many attempts failed. Try again in a minute."
 NOT_SAVED = "Your session has ended. What you sent is not saved yet: sign in, and it is offered to you again."
 NOT_TAKEN = "Your session has ended, and what you sent was not taken: sign in, and do it again."
 PASSWORD_PAGE = "/console/password"  # noqa: S105  a path
+
+
+class SignInForm(BaseModel):
+    """Name, password and code, the page to go on to, and a form that came after the end of the last session."""
+
+    name: str = ""
+    password: str = Field("", repr=False)
+    code: str = Field("", repr=False)
+    to: str = ""
+    kept: str = ""
 
 
 def _session(request: Request, services: ServicesDependency) -> ConsoleSession:
@@ -117,37 +128,31 @@ def _login_page(services: Services, to: str, wrong: str = "", name: str = "", ke
 def login(
     request: Request,
     services: ServicesDependency,
-    name: Annotated[str, Form()] = "",
-    password: Annotated[str, Form()] = "",
-    code: Annotated[str, Form()] = "",
-    to: Annotated[str, Form()] = "",
-    kept: Annotated[str, Form()] = "",
+    form: Annotated[SignInForm, Form()],
 ) -> Response:
-    """Start a session. `kept` is a form that came after the end of the last one.
-
-    Not from another site, which could else sign somebody in under a name of its own (login CSRF)."""
+    """Start a session. Not from another site, which could else sign somebody in under a name of its own (login CSRF)."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(HTTPStatus.FORBIDDEN, "this form is not from a page of the console")
-    given = Credentials(name, password, code)
+    given = Credentials(form.name, form.password, form.code)
     try:
         cookies = session.begin(services, given, address_of(request), request.cookies.get(BROWSER_COOKIE, ""))
     except TooManyFailures:
         headers = {"Retry-After": str(WAIT_SECONDS_MAX)}
         return HTMLResponse(
-            _login_page(services, to, TOO_MANY, name, kept),
+            _login_page(services, form.to, TOO_MANY, form.name, form.kept),
             HTTPStatus.TOO_MANY_REQUESTS,
             headers,
         )
     if cookies is None:
         return HTMLResponse(
-            _login_page(services, to, UNKNOWN, name, kept),
+            _login_page(services, form.to, UNKNOWN, form.name, form.kept),
             HTTPStatus.FORBIDDEN,
         )
-    answer = signed_in(services, cookies, to)
-    form, operator = kept_forms.unsealed(services, kept, name), session.resume(services, cookies[0])
-    if form is None or operator is None:
+    answer = signed_in(services, cookies, form.to)
+    kept, operator = kept_forms.unsealed(services, form.kept, form.name), session.resume(services, cookies[0])
+    if kept is None or operator is None:
         return answer
-    answer = _kept_form_page(form, operator)
+    answer = _kept_form_page(kept, operator)
     set_cookies(services, answer, cookies)
     return answer
 
