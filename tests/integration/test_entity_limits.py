@@ -184,7 +184,6 @@ class World:
             "name": ["loan_offer"],
             "digest": [services.catalog["loan_offer"].digest],
             "kind": ["message"],
-            "format_": ["csv"],
             "action": ["pause", "cancel", "release", "approve", "end", "enable", "disable", "withdraw", "replay", "skip"],
             "format_": ["csv", "parquet"],
         }
