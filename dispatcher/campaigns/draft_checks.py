@@ -18,8 +18,6 @@ from dispatcher.delivery.hand_off import PreparedMessage
 from dispatcher.domain.message import Mode, State
 from dispatcher.domain.recipient import Language
 from dispatcher.intake.campaign import Submission
-from dispatcher.ledger.campaigns.drafts import save
-from dispatcher.ledger.connection import lend
 from dispatcher.runtime.services import Services
 
 DRY_RUN_ROWS_MAX = 100_000  # about a minute: a page waits for it
@@ -55,10 +53,7 @@ def run(services: Services, draft: Draft) -> Draft:
         "obstacles": [[each.channel, each.code, each.variable, count] for each, count in result.obstacles.most_common()],
         "as_of": draft.form.get("send_at"),
     }
-    draft = replace(draft, dry_run=counts)
-    with lend(services.pool) as connection:
-        save(connection, draft, services.clock())
-    return draft
+    return drafts.save(services, replace(draft, dry_run=counts))
 
 
 def _start(services: Services, submission: Submission) -> datetime | None:

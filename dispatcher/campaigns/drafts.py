@@ -19,6 +19,7 @@ from dispatcher.campaigns.submission import SubmitResult, SubmitStatus, validati
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.content import TemplateVariable
 from dispatcher.domain.campaign import Spec
+from dispatcher.domain.errors import DraftConflict
 from dispatcher.intake import audience_columns
 from dispatcher.intake.audience_reference import AudienceSources
 from dispatcher.intake.audience_uploads import PIECE_BYTES, assign_columns, assigned_columns, path_of
@@ -77,8 +78,7 @@ def change_form(services: Services, draft: Draft, form: Mapping[str, Any]) -> Dr
     """Store another form, checked. The dry run is void; for another template or entity, the file is read anew. Raises BadInput."""
     spec = check_form(services, form)
     is_read = set(spec.templates) == set(check_names(draft.form)) and form.get("entity") == draft.form.get("entity")
-    draft = replace(draft, form=form, dry_run=None)
-    _save(services, draft)
+    draft = save(services, replace(draft, form=form, dry_run=None))
     if is_read or draft.upload is None:
         return draft
     try:
@@ -90,9 +90,7 @@ def change_form(services: Services, draft: Draft, form: Mapping[str, Any]) -> Dr
 def change_time(services: Services, draft: Draft, form: Mapping[str, Any]) -> Draft:
     """Store a form that differs in time, rate and expiry only: the dry run stays. Raises BadInput."""
     check_form(services, form)
-    draft = replace(draft, form=form)
-    _save(services, draft)
-    return draft
+    return save(services, replace(draft, form=form))
 
 
 def check_names(form: Mapping[str, Any]) -> tuple[str, ...]:
@@ -112,9 +110,14 @@ def variables_of(services: Services, form: Mapping[str, Any]) -> dict[str, Templ
     return {name: variable for each in names for name, variable in services.catalog[each].variables.items()}
 
 
-def _save(services: Services, draft: Draft) -> None:
+def save(services: Services, draft: Draft) -> Draft:
+    """Store a changed draft. Raises DraftConflict where another call stored it since it was read: a dry run takes a minute and must
+    not put back the options that it began with."""
+    now = services.clock()
     with lend(services.pool) as connection:
-        drafts.save(connection, draft, services.clock())
+        if not drafts.save(connection, draft, now):
+            raise DraftConflict("this draft was changed in another window meanwhile; go back and look at it as it is now")
+    return replace(draft, updated_at=now)
 
 
 def delete(services: Services, draft: Draft) -> None:
@@ -142,8 +145,7 @@ def upload(services: Services, draft: Draft, file: BinaryIO, name: str) -> Draft
     finally:
         writer.close()
     before = draft.upload
-    draft = replace(draft, upload=new.id, file_name=PurePath(name).name[:200], file_check=None, dry_run=None)
-    _save(services, draft)
+    draft = save(services, replace(draft, upload=new.id, file_name=PurePath(name).name[:200], file_check=None, dry_run=None))
     _delete_upload(services, before)
     return _assign_at_first(services, draft)
 
@@ -163,9 +165,7 @@ def _assign_at_first(services: Services, draft: Draft) -> Draft:
     remembered = _remembered(services, draft, choice) if choice.is_needed else []
     if choice.is_needed and not remembered:
         _assign(services, draft, [])
-        draft = replace(draft, file_check=None)
-        _save(services, draft)
-        return draft
+        return save(services, replace(draft, file_check=None))
     _assign(services, draft, remembered)
     return check_file(services, draft)
 
@@ -250,9 +250,7 @@ def check_file(services: Services, draft: Draft) -> Draft:
     except BadInput as error:
         fault = "; ".join(f"{each.field}: {each.message}" if each.field else each.message for each in error.faults[:5])
     counts = {"rows": rows - invalid, "invalid": invalid, "is_part": rows == CHECK_ROWS_MAX}
-    draft = replace(draft, file_check={**counts, "errors": errors, "fault": fault})
-    _save(services, draft)
-    return draft
+    return save(services, replace(draft, file_check={**counts, "errors": errors, "fault": fault}))
 
 
 def unreadable_rows(services: Services, draft: Draft) -> Iterator[AudienceError]:

@@ -38,6 +38,10 @@ class ScheduleConflict(Exception):
     """The recurring campaign is in a state that does not allow this; the message says why."""
 
 
+class DraftConflict(Exception):
+    """Another call changed the draft of a campaign since it was read."""
+
+
 class VersionConflict(Exception):
     """The recipient or campaign changed since the caller read it. `current` is the version now."""
 

@@ -197,4 +197,4 @@ def require(principal: Principal, right: Right, entity: str | None = None) -> No
         who = f"; these roles have it: {', '.join(able)}" if principal.kind is PrincipalKind.USER else ""
         raise NotAllowed(f"{principal.name} lacks the right {right.value!r}{who}")
     if not principal.may(right, entity):
-        raise NotAllowed(f"{principal.name} has the right {right.value!r} not for the entity {entity!r}")
+        raise NotAllowed(f"{principal.name} lacks the right {right.value!r} for the entity {entity!r}")

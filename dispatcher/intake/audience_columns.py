@@ -22,6 +22,17 @@ RECIPIENT_NAMES = frozenset({
     *("kunde", "kundennummer", "kundennr", "empfanger"),
 })  # fmt: skip
 
+# What people call frequent variables, without blanks and accents; only guessed for a template that has the variable.
+SYNONYMS: Mapping[str, str] = {
+    **dict.fromkeys(("voornaam", "prenom", "vorname", "firstname", "givenname"), "first_name"),
+    **dict.fromkeys(("bedrag", "montant", "betrag", "somme", "summe"), "amount"),
+    **dict.fromkeys(
+        ("geldigtot", "geldigtotenmet", "einddatum", "valablejusquau", "datedefin", "gultigbis", "enddatum"), "valid_until"
+    ),
+    **dict.fromkeys(("link", "url", "linkaanbod", "aanbodlink", "lien", "lienoffre", "angebotslink", "offerlink"), "offer_url"),
+    **dict.fromkeys(("projet", "projekt"), "project"),
+}
+
 
 def fits(header: Sequence[str], variables: Collection[str]) -> bool:
     """Whether all columns of a header have the names that an audience for these variables has."""
@@ -38,7 +49,8 @@ def targets(variables: Collection[str]) -> list[str]:
 
 def guess(header: Sequence[str], variables: Collection[str]) -> list[str]:
     """An assignment by the names of the columns, each target once; `IGNORED` where no name is similar enough."""
-    plain_names = {_plain(name): f"data.{name}" for name in variables}
+    plain_names = {plain: f"data.{name}" for plain, name in SYNONYMS.items() if name in variables}
+    plain_names |= {_plain(name): f"data.{name}" for name in variables}
     taken: set[str] = set()
     result = []
     for cell in header:

@@ -14,7 +14,7 @@ from dispatcher.web import api_reference, errors, health, metrics_page, webhooks
 from dispatcher.web.access_log import AccessLog
 from dispatcher.web.api import openapi, v1
 from dispatcher.web.api_keys import NO_KEYS, ApiKeyRing, Right
-from dispatcher.web.console import pages
+from dispatcher.web.console import login, pages
 from dispatcher.web.dependencies import TaskPublisher
 from dispatcher.web.middleware import BodySizeLimit, ErrorBoundary, KeyRequired, PlainBody, SecurityHeaders, UnambiguousLength
 from dispatcher.web.public import preferences, unsubscribe
@@ -56,6 +56,7 @@ def create(
     ):
         application.include_router(router)
     errors.install(application)
+    login.install(application)
     openapi.describe(application)
     application.add_middleware(KeyRequired, keys=keys, paths=keyed)
     application.add_middleware(BodySizeLimit)  # the last one added runs first

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from dispatcher.domain.errors import (
+    DraftConflict,
     EndpointConflict,
     LedgerUnavailable,
     NotAllowed,
@@ -130,7 +131,7 @@ async def _version_conflict(request: Request, error: Exception) -> Response:
 
 
 async def _unavailable(request: Request, _: Exception) -> Response:
-    detail = "the ledger cannot be reached; try again in a moment"
+    detail = "the database does not answer; try again in a moment"
     return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
@@ -153,6 +154,7 @@ def install(application: FastAPI) -> None:
     application.add_exception_handler(EndpointConflict, _conflict)
     application.add_exception_handler(UnknownSchedule, _unknown)
     application.add_exception_handler(ScheduleConflict, _conflict)
+    application.add_exception_handler(DraftConflict, _conflict)
     application.add_exception_handler(VersionConflict, _version_conflict)
     application.add_exception_handler(LedgerUnavailable, _unavailable)
     application.add_exception_handler(PolicyNotInForce, _not_in_force)

@@ -15,6 +15,7 @@ from dispatcher.campaigns import draft_checks, drafts, overview
 from dispatcher.domain.principal import Role
 from dispatcher.identity import sessions
 from dispatcher.identity.sessions import CONSOLE, Origin
+from dispatcher.ledger.connection import lend
 from dispatcher.runtime.services import Services
 from dispatcher.web.console.session import COOKIE, cookies
 from tests.e2e.test_browser import DESK, PHONE, browser, pytestmark, serving
@@ -22,7 +23,7 @@ from tests.e2e.test_mails_in_browser import AXE, SERIOUS
 from tests.integration.test_console_campaigns import workbook
 from tests.support.form_client import open_visits
 from tests.support.people import add_user
-from tests.support.services import add_people, person
+from tests.support.services import add_people, person, work
 
 __all__ = ["browser", "pytestmark"]
 
@@ -35,24 +36,41 @@ def console(database: str, tmp_path: Path) -> Iterator[tuple[Services, str]]:
         services = replace(visits.services, audiences=tmp_path)
         add_people(services, *(person(name, number) for number, name in enumerate(("anna", "bert", "carl", "dora"), start=1)))
         add_user(services, "mia", [Role.MARKETER], password=PASSWORD)
+        add_user(services, "bart", [Role.APPROVER], password=PASSWORD)
         with serving(replace(visits, services=services)) as url:
             yield services, url
 
 
-def test_a_marketer_walks_from_a_workbook_to_a_campaign(browser: Browser, console: tuple[Services, str], tmp_path: Path) -> None:
+def log_in(page: Page, name: str) -> None:
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def end_sessions(services: Services) -> None:
+    with lend(services.pool) as connection:
+        connection.execute("DELETE FROM sessions")
+
+
+def test_a_campaign_goes_from_a_workbook_to_its_results(browser: Browser, console: tuple[Services, str], tmp_path: Path) -> None:
+    """The day of a marketer, whose session ends while a form is filled in, and of an approver."""
     services, url = console
     file = tmp_path / "customers.xlsx"
     file.write_bytes(workbook())
     window = browser.new_context(java_script_enabled=False)
     page: Page = window.new_page()
     page.goto(f"{url}/console/campaigns/new")
-    page.get_by_label("Name").fill("mia")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
+    log_in(page, "mia")
     page.get_by_label("Template", exact=True).select_option("loan_offer")
     page.get_by_label("Name of the campaign").fill("spring-loan")
     page.get_by_label("1.").select_option("email")
+    page.get_by_text("More options").click()
+    page.get_by_label("jana-maes").check()
+    end_sessions(services)
     page.get_by_role("button", name="Save and go on").click()
+    assert "not saved yet" in page.inner_text("main")
+    log_in(page, "mia")
+    page.get_by_role("button", name="Send it now").click()
     page.get_by_label("File (").set_input_files(file)
     page.get_by_role("button", name="Upload").click()
     assert page.get_by_label("Klantnummer").input_value() == "recipient"  # guessed
@@ -62,14 +80,28 @@ def test_a_marketer_walks_from_a_workbook_to_a_campaign(browser: Browser, consol
     page.get_by_role("link", name="Go on to the dry run").click()
     page.get_by_role("button", name="Start the dry run").click()
     page.get_by_role("link", name="Go on to time and rate").click()
-    page.get_by_label("Start").fill("2027-03-01T09:30")
+    page.get_by_label("Messages per second").fill("50")
     page.get_by_role("button", name="Save and go on").click()
     page.get_by_role("button", name="Submit the campaign").click()
     assert urlsplit(page.url).path == "/console/campaigns/spring-loan"
-    window.close()
+    approver = browser.new_context(java_script_enabled=False).new_page()
+    approver.goto(f"{url}/console")
+    log_in(approver, "bart")
+    approver.get_by_role("status").get_by_role("link", name="spring-loan").click()
+    approver.get_by_role("button", name="Release").click()
+    assert "running" in approver.inner_text("h1")
+    work(services)
+    page.reload()
+    page.get_by_role("link", name="Results").click()
+    assert "Accepted by the provider" in page.inner_text("main")
+    page.go_back()
+    page.get_by_role("button", name="Copy as new").click()
+    assert page.get_by_label("jana-maes").is_checked()
     found = overview.find(services, "spring-loan")
     assert found is not None
     assert (found.audience, found.submitted_by) == (3, "user:mia")
+    approver.context.close()
+    window.close()
 
 
 def prepared(services: Services, owner: str) -> list[str]:

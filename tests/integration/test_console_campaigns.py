@@ -114,8 +114,10 @@ def test_a_marketer_submits_a_workbook_in_their_own_name(marketer: Marketer) -> 
     no = ready(marketer)
     page = marketer.get(f"/console/drafts/{no}/audience")
     assert "3\u202frows can be used" in page or "3 rows can be used" in page
-    assert '<td class="n">4</td><td><code>data.amount</code></td>' in page
-    assert "4,data.amount," in marketer.client.get(f"/console/drafts/{no}/faults.csv").text
+    assert '<td class="n">4</td><td>Amount <small>amount</small></td>' in page
+    download = marketer.client.get(f"/console/drafts/{no}/faults.csv").text
+    assert "4,data.amount," in download
+    assert ",Amount" in download  # as the file itself calls it
     assert marketer.post(f"/console/drafts/{no}/check").status_code == 303
     page = marketer.get(f"/console/drafts/{no}/check")
     assert re.search(r"<code>missing_variable</code> <code>project</code>", page)
@@ -142,7 +144,7 @@ def acts(services: Services) -> list[tuple[str, str]]:
 
 def test_errors_of_the_campaign_form_stand_beside_their_fields(marketer: Marketer) -> None:
     answer = marketer.post("/console/campaigns/new", template="loan_offer", id="spring loan", channels=["email"])
-    assert (answer.status_code, wrongs(answer)) == (422, {"id": "has characters that are not allowed here"})
+    assert (answer.status_code, wrongs(answer)) == (422, {"id": "has characters that are not allowed here: see the help above"})
     answer = marketer.post(
         "/console/campaigns/new",
         **OPTIONS,
@@ -170,7 +172,7 @@ def test_a_draft_is_its_owners_and_only_for_their_entities(marketer: Marketer) -
         assert marketer.client.get(f"/console/drafts/{no}{path}").status_code == 404
     token = sign_in(marketer.client, marketer.services, "eva", [Role.MARKETER], ["cbc-banque"])
     eva = Marketer(marketer.services, marketer.client, token)
-    assert eva.post("/console/campaigns/new", **OPTIONS).status_code == 403
+    assert eva.post("/console/campaigns/new", **OPTIONS).status_code == 422
     marketer.client.cookies.clear()
     for path in (f"/console/drafts/{no}/audience", "/console/calendar"):
         assert marketer.client.get(path, follow_redirects=False).status_code == 303
@@ -369,3 +371,25 @@ def test_the_calendar_shows_ones_entities_and_runs_to_come(marketer: Marketer) -
     assert marketer.client.get("/console/calendar?month=2026-13").status_code == 404
     sign_in(marketer.client, marketer.services, "eva", [Role.MARKETER], ["cbc-banque"])
     assert "spring-loan" not in marketer.get("/console/calendar?month=2026-12")
+
+
+def test_an_entity_of_others_is_named_beside_its_field(web: tuple[Services, TestClient]) -> None:
+    services, client = web
+    limited = Marketer(services, client, sign_in(client, services, "cleo", [Role.MARKETER], ["cbc-banque"]))
+    answer = limited.post("/console/campaigns/new", **OPTIONS, cost_centre="typed before")
+    assert (answer.status_code, "choose one of yours" in wrongs(answer)["entity"]) == (422, True)
+    assert "typed before" in answer.text
+    assert limited.draft(entity="cbc-banque")
+
+
+def test_who_has_no_command_line_reads_of_none(database: str) -> None:
+    with (
+        make_services(database, approved=False) as services,
+        TestClient(create(services, Broker()), base_url="https://x") as client,
+    ):
+        marketer = Marketer(services, client, sign_in(client, services, "mia", [Role.MARKETER]))
+        assert "Make one from a spreadsheet" in marketer.get("/console")
+        no = drafts.create(services, "user:mia", OPTIONS)
+        page = marketer.get(f"/console/drafts/{no}/submit")
+        assert "an approver approves it on the page Templates" in page
+        assert "dispatcher templates" not in page

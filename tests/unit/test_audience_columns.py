@@ -63,3 +63,14 @@ def test_an_assigned_file_is_read_by_position(tmp_path: Path) -> None:
     assign_columns(tmp_path, "web-1", [])
     with pytest.raises(BadInput):
         list(read_audience(path, DEFAULT_FILE_RULES))
+
+
+def test_frequent_variables_are_guessed_in_four_languages() -> None:
+    variables = ("first_name", "amount", "valid_until", "offer_url")
+    for header in (
+        ("Voornaam", "Bedrag", "Geldig tot", "Link"),
+        ("Prénom", "Montant", "Valable jusqu'au", "Lien"),
+        ("Vorname", "Betrag", "Gültig bis", "URL"),
+    ):
+        assert audience_columns.guess(header, variables) == [f"data.{name}" for name in variables]
+    assert audience_columns.guess(("Bedrag",), ("project",)) == ["-"]

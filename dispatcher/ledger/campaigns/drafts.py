@@ -56,11 +56,11 @@ def of_owner(connection: Connection, owner: str) -> list[Draft]:
     return [Draft(**row) for row in rows]
 
 
-def save(connection: Connection, draft: Draft, now: datetime) -> None:
-    """Store a changed draft."""
-    connection.execute(
+def save(connection: Connection, draft: Draft, now: datetime) -> bool:
+    """Store a changed draft; False where another call stored or deleted it since it was read."""
+    cursor = connection.execute(
         "UPDATE campaign_drafts SET form = %s, upload = %s, file_name = %s, file_check = %s, dry_run = %s, updated_at = %s"
-        " WHERE no = %s",
+        " WHERE no = %s AND updated_at = %s",
         (
             Jsonb(dict(draft.form)),
             draft.upload,
@@ -69,8 +69,10 @@ def save(connection: Connection, draft: Draft, now: datetime) -> None:
             Jsonb(draft.dry_run) if draft.dry_run is not None else None,
             now,
             draft.no,
+            draft.updated_at,
         ),
     )
+    return cursor.rowcount == 1
 
 
 def delete(connection: Connection, no: int) -> None:

@@ -73,7 +73,9 @@ def readable() -> Iterator[None]:
 async def form_of(request: Request) -> SubmittedForm:
     """The form of the request."""
     with readable():
-        return await read_form(request)
+        form = await read_form(request)
+    request.state.fields = form.fields  # a stream is read once: for a form whose session has ended
+    return form
 
 
 HabitsDependency = Annotated[Habits, Depends(habits_of)]

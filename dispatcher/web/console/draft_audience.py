@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
@@ -16,7 +16,7 @@ from dispatcher.campaigns.drafts import AudienceError, Draft
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.rows import IGNORED
 from dispatcher.runtime.services import Services
-from dispatcher.web.console.draft_forms import OwnDraft, PostedForm
+from dispatcher.web.console.draft_forms import OwnDraft, PostedForm, is_outdated
 from dispatcher.web.console.login import Operator
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
@@ -49,11 +49,11 @@ def upload_audience(operator: Operator, services: ServicesDependency, draft: Own
 
 
 def _audience_page(operator: ConsoleSession, services: Services, draft: Draft, messages: list[str]) -> str:
-    header: tuple[str, ...] = ()
+    columns: dict[str, str] = {}
     is_gone = False
     if draft.upload:
         try:
-            header = drafts.column_choice(services, draft).header
+            columns = _columns_of(services, draft)
         except BadInput:  # retention has deleted the file
             is_gone = True
     return page(
@@ -61,11 +61,17 @@ def _audience_page(operator: ConsoleSession, services: Services, draft: Draft, m
         operator=operator,
         draft=draft,
         messages=messages,
-        has_columns=bool(header),
+        columns=columns,
         is_gone=is_gone,
         variables=drafts.variables_of(services, draft.form),
         bytes_max=services.upload_limits.bytes_max,
     )
+
+
+def _columns_of(services: Services, draft: Draft) -> dict[str, str]:
+    """The names that the file itself gives its columns, by what they stand for. Raises BadInput where the upload is gone."""
+    choice = drafts.column_choice(services, draft)
+    return {target: cell for target, cell in zip(choice.columns, choice.header, strict=True) if cell}
 
 
 @router.get("/columns")
@@ -84,6 +90,9 @@ def columns_page(operator: Operator, services: ServicesDependency, draft: OwnDra
 def assign_columns(operator: Operator, services: ServicesDependency, draft: OwnDraft, posted: PostedForm) -> Response:
     """Take the assignment, and show which rows can be read with it."""
     columns = posted.texts("columns")
+    if is_outdated(posted, draft.upload or ""):
+        errors = {"": "Another file was uploaded in another window: these are its columns."}
+        return HTMLResponse(_columns_page(operator, services, draft, None, errors), HTTPStatus.CONFLICT)
     try:
         drafts.assign(services, draft, columns)
     except BadInput as error:
@@ -101,6 +110,7 @@ def _columns_page(
         operator=operator,
         draft=draft,
         choice=choice,
+        shown=draft.upload,
         columns=columns if columns is not None and len(columns) == len(choice.header) else choice.columns,
         errors=errors,
         ignored=IGNORED,
@@ -112,16 +122,16 @@ def unreadable_rows(services: ServicesDependency, draft: OwnDraft) -> Response:
     """All rows that cannot be read, with their numbers and the reasons, as CSV."""
     headers = {"Content-Disposition": 'attachment; filename="rows-that-cannot-be-read.csv"'}
     rows = drafts.unreadable_rows(services, draft)  # raises here for a file that is gone
-    return StreamingResponse(_csv(rows), media_type="text/csv; charset=utf-8", headers=headers)
+    return StreamingResponse(_csv(rows, _columns_of(services, draft)), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def _csv(rows: Iterator[AudienceError]) -> Iterator[str]:
+def _csv(rows: Iterator[AudienceError], columns: Mapping[str, str]) -> Iterator[str]:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(("line", "field", "reason"))
+    writer.writerow(("line", "field", "reason", "column"))
     yield "\ufeff"  # spreadsheets read UTF-8 only with it
     for row in rows:
-        writer.writerow((row.line, row.field, row.message))
+        writer.writerow((row.line, row.field, row.message, columns.get(row.field, "")))
         yield text.getvalue()
         text.seek(0)
         text.truncate()

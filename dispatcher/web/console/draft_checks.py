@@ -19,7 +19,7 @@ from dispatcher.intake.errors import BadInput
 from dispatcher.runtime.services import Services
 from dispatcher.web import auditing
 from dispatcher.web.api.campaigns import DRY_RUN_LOCK
-from dispatcher.web.console.draft_forms import OwnDraft, PostedForm, entity_of
+from dispatcher.web.console.draft_forms import OwnDraft, PostedForm, entity_of, without_commands
 from dispatcher.web.console.login import Operator
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
@@ -52,7 +52,7 @@ def run_check(operator: Operator, services: ServicesDependency, draft: OwnDraft,
 
 
 def _messages(error: BadInput) -> list[str]:
-    return [f"{fault.field}: {fault.message}" if fault.field else fault.message for fault in error.faults[:20]]
+    return [without_commands(f"{fault.field}: {fault.message}" if fault.field else fault.message) for fault in error.faults[:20]]
 
 
 def _page(operator: ConsoleSession, services: Services, draft: Draft, messages: list[str]) -> str:
@@ -63,6 +63,7 @@ def _page(operator: ConsoleSession, services: Services, draft: Draft, messages: 
         draft=draft,
         counts=counts,
         messages=messages,
+        needs=[without_commands(need) for need in counts["needs"]] if counts else [],
         obstacles=_by_channel(counts["obstacles"]) if counts else {},
         seconds=draft_checks.seconds_at_rate(counts, draft.form.get("rate_per_second")) if counts else None,
         testers=sorted(services.policy.testers),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from http import HTTPStatus
@@ -21,7 +24,11 @@ from dispatcher.web.dependencies import ServicesDependency
 
 Errors = Mapping[str, list[str]]
 NO_ERRORS: Errors = {}
-WRONG_CHARACTERS = "has characters that are not allowed here"  # in place of a regular expression
+CHANGED_ELSEWHERE = "This draft was changed in another window meanwhile. What you typed is below: save again to use it."
+LOOK_AGAIN = "This draft was changed in another window meanwhile. Look at it again, as it is now."
+WRONG_CHARACTERS = "has characters that are not allowed here: see the help above"  # in place of a regular expression
+_COMMAND = re.compile(r": `dispatcher templates (\w+)[^`]*`")
+_APPROVE, _OTHERS = "an approver approves it on the page Templates", "ask those who look after the templates"
 FIELDS_MAX = 600  # a file may have so many columns
 
 
@@ -53,16 +60,20 @@ async def _posted(operator: Operator, request: Request) -> AsyncIterator[Posted]
         yield Posted(data)
 
 
-def _draft(operator: Operator, services: ServicesDependency, no: Annotated[int, Path(ge=1, le=2**62)]) -> Draft:
+DraftNo = Annotated[int, Path(ge=1, le=2**62)]
+
+
+def own_draft(operator: Operator, services: ServicesDependency, no: DraftNo) -> Draft:
+    """The draft of this number. Raises 404 where it is not this person's."""
     draft = drafts.find(services, no, operator.principal.id)
     if draft is None:
-        raise HTTPException(HTTPStatus.NOT_FOUND, "you have no such draft; perhaps it was submitted")
+        raise HTTPException(HTTPStatus.NOT_FOUND, "you have no such draft; if you submitted it, look into the list of campaigns")
     require_entity(operator, services, draft.form)
     return draft
 
 
 PostedForm = Annotated[Posted, Depends(_posted)]
-OwnDraft = Annotated[Draft, Depends(_draft)]
+OwnDraft = Annotated[Draft, Depends(own_draft)]
 
 
 def require_entity(operator: ConsoleSession, services: Services, form: Mapping[str, Any]) -> None:
@@ -88,6 +99,27 @@ def by_field(faults: Iterable[InputError], shown: Iterable[str]) -> Errors:
         text = message if name in fields or not fault.field else f"{fault.field}: {message}"
         errors[name if name in fields else ""].append(text)
     return errors
+
+
+def mark_of(draft: Draft, names: Iterable[str]) -> str:
+    """A mark of these options of a draft: a page carries it, so that a form tells whether another window changed them since."""
+    values = {name: draft.form.get(name) for name in names}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def mark_of_all(draft: Draft) -> str:
+    """A mark of a whole draft with its file."""
+    return f"{mark_of(draft, draft.form)}.{draft.upload or ''}"
+
+
+def is_outdated(posted: Posted, mark: str) -> bool:
+    """Whether the page that a form was on showed something else than is stored now."""
+    return posted.text("shown") not in ("", mark)
+
+
+def without_commands(text: str) -> str:
+    """What has to be done first, for somebody without a command line: who does it instead of the command that does it."""
+    return _COMMAND.sub(lambda found: f": {_APPROVE if found[1] == 'approve' else _OTHERS}", text)
 
 
 def number(text: str) -> Any:

@@ -15,7 +15,19 @@ from dispatcher.campaigns.drafts import Draft
 from dispatcher.domain.principal import Right, require
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
-from dispatcher.web.console.draft_forms import NO_ERRORS, Errors, OwnDraft, Posted, PostedForm, by_field, number, require_entity
+from dispatcher.web.console.draft_forms import (
+    CHANGED_ELSEWHERE,
+    NO_ERRORS,
+    Errors,
+    OwnDraft,
+    Posted,
+    PostedForm,
+    by_field,
+    entity_of,
+    is_outdated,
+    mark_of,
+    number,
+)
 from dispatcher.web.console.login import Operator
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
@@ -26,6 +38,7 @@ router = APIRouter(default_response_class=HTMLResponse)
 FURTHER = (  # the page hides them until one is used
     *("fallback_after_seconds", "sender", "reply_to", "tags", "cost_centre", "seeds", "holdout_percent", "one_per_household"),
 )
+FOREIGN: Errors = {"entity": ["choose one of yours: you make no campaigns in the name of the template’s entity"]}
 SHOWN = ("id", "template", "entity", "channels", "route", *FURTHER)
 
 
@@ -41,7 +54,8 @@ def create_draft(operator: Operator, services: ServicesDependency, posted: Poste
     """Store a new draft, then ask for its audience."""
     require(operator.principal, Right.CAMPAIGNS)
     form = _form(services, posted, {})
-    require_entity(operator, services, form)
+    if not _may_use(operator, services, form):
+        return _refused(_page(operator, services, None, form, FOREIGN))
     try:
         _check_new_id(services, form)
         no = drafts.create(services, operator.principal.id, form)
@@ -60,7 +74,10 @@ def options_page(operator: Operator, services: ServicesDependency, draft: OwnDra
 def change_options(operator: Operator, services: ServicesDependency, draft: OwnDraft, posted: PostedForm) -> Response:
     """Store other options of a draft, then go on to its audience."""
     form = _form(services, posted, draft.form)
-    require_entity(operator, services, form)
+    if not _may_use(operator, services, form):
+        return _refused(_page(operator, services, draft, form, FOREIGN))
+    if is_outdated(posted, mark_of(draft, SHOWN)):
+        return HTMLResponse(_page(operator, services, draft, form, {"": [CHANGED_ELSEWHERE]}), HTTPStatus.CONFLICT)
     try:
         _check_new_id(services, form)
         drafts.change_form(services, draft, form)
@@ -109,6 +126,11 @@ def _free_id(services: Services, begin: str) -> str:
     return next((each for each in candidates if overview.find(services, each) is None), "")
 
 
+def _may_use(operator: ConsoleSession, services: Services, form: Mapping[str, Any]) -> bool:
+    """Whether this person makes campaigns for the entity of a form."""
+    return operator.principal.may(Right.CAMPAIGNS, entity_of(services, form))
+
+
 def _form(services: Services, posted: Posted, before: Mapping[str, Any]) -> dict[str, Any]:
     """The campaign form with the values of this page; what other pages ask for stays."""
     form = {name: value for name, value in before.items() if name not in SHOWN}
@@ -141,6 +163,7 @@ def _page(operator: ConsoleSession, services: Services, draft: Draft | None, for
         operator=operator,
         draft=draft,
         form=form,
+        shown=mark_of(draft, SHOWN) if draft else "",
         errors=errors,
         versions=template_approval.template_versions(services),
         entities=entities,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +11,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from dispatcher.campaigns import calendar, draft_checks, drafts, scheduler
+from dispatcher.campaigns import calendar, draft_checks, drafts, overview, scheduler
 from dispatcher.campaigns.calendar import CalendarEntry
 from dispatcher.campaigns.drafts import Draft, SubmitStatus
 from dispatcher.domain.audit import AuditAction, AuditNote
@@ -20,7 +19,22 @@ from dispatcher.domain.local_times import day_bounds
 from dispatcher.intake.errors import BadInput
 from dispatcher.runtime.services import Services
 from dispatcher.web import auditing
-from dispatcher.web.console.draft_forms import NO_ERRORS, Errors, OwnDraft, PostedForm, by_field, entity_of
+from dispatcher.web.console.draft_forms import (
+    CHANGED_ELSEWHERE,
+    LOOK_AGAIN,
+    NO_ERRORS,
+    DraftNo,
+    Errors,
+    OwnDraft,
+    PostedForm,
+    by_field,
+    entity_of,
+    is_outdated,
+    mark_of,
+    mark_of_all,
+    own_draft,
+    without_commands,
+)
 from dispatcher.web.console.login import Operator
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.console.time_fields import TIME_FIELDS, read_times, shown_times
@@ -33,7 +47,7 @@ router = APIRouter(prefix="/drafts/{no}", default_response_class=HTMLResponse)
 @router.get("/schedule")
 def schedule_page(operator: Operator, services: ServicesDependency, draft: OwnDraft) -> str:
     """When the campaign starts, how fast it is, and when it ends."""
-    return _schedule_page(operator, services, draft, shown_times(draft.form, services.policy.default_zone), NO_ERRORS)
+    return _schedule_page(operator, services, draft, draft.form, shown_times(draft.form, services.policy.default_zone), NO_ERRORS)
 
 
 @router.post("/schedule")
@@ -42,31 +56,41 @@ def change_schedule(operator: Operator, services: ServicesDependency, draft: Own
     zone = services.policy.default_zone
     values, entered, errors = read_times(posted, zone)
     form = {**{name: value for name, value in draft.form.items() if name not in TIME_FIELDS}, **values}
+    if is_outdated(posted, mark_of(draft, TIME_FIELDS)):
+        errors = {**errors, "": [CHANGED_ELSEWHERE]}
     if not errors:
         try:
             drafts.change_time(services, draft, form)
         except BadInput as error:
             errors = by_field(error.faults, TIME_FIELDS)
     if errors:
-        text = _schedule_page(operator, services, replace(draft, form=form), entered, errors)
+        text = _schedule_page(operator, services, draft, form, entered, errors)
         return HTMLResponse(text, HTTPStatus.UNPROCESSABLE_ENTITY)
     to = "schedule" if posted.text("then") == "show" else "submit"
     return RedirectResponse(f"/console/drafts/{draft.no}/{to}", HTTPStatus.SEE_OTHER)
 
 
-def _schedule_page(operator: ConsoleSession, services: Services, draft: Draft, entered: Mapping[str, str], errors: Errors) -> str:
-    start = start_of(services, draft.form)
+def _schedule_page(
+    operator: ConsoleSession,
+    services: Services,
+    draft: Draft,
+    form: Mapping[str, Any],
+    entered: Mapping[str, str],
+    errors: Errors,
+) -> str:
+    start = start_of(services, form)
     return page(
         "draft_schedule.html",
         operator=operator,
         draft=draft,
         entered=entered,
+        shown=mark_of(draft, TIME_FIELDS),
         errors=errors,
         zone=services.policy.default_zone,
-        quiet=quiet_on(services, draft.form, start),
+        quiet=quiet_on(services, form, start),
         start=start,
         others=same_day(operator, services, start),
-        seconds=draft_checks.seconds_at_rate(dict(draft.dry_run), draft.form.get("rate_per_second")) if draft.dry_run else None,
+        seconds=draft_checks.seconds_at_rate(dict(draft.dry_run), form.get("rate_per_second")) if draft.dry_run else None,
     )
 
 
@@ -107,11 +131,12 @@ def summary_page(operator: Operator, services: ServicesDependency, draft: OwnDra
 
 
 def _summary_page(operator: ConsoleSession, services: Services, draft: Draft, messages: list[str]) -> str:
-    obstacles = drafts.obstacles(services, draft)
+    obstacles = [without_commands(each) for each in drafts.obstacles(services, draft)]
     return page(
         "draft_submit.html",
         operator=operator,
         draft=draft,
+        shown=mark_of_all(draft),
         messages=messages,
         obstacles=obstacles,
         templates=drafts.check_names(draft.form),
@@ -129,19 +154,27 @@ def submit_draft(
     request: Request,
     services: ServicesDependency,
     broker: PublisherDependency,
-    draft: OwnDraft,
-    posted: PostedForm,  # noqa: ARG001  checks the token
+    no: DraftNo,
+    posted: PostedForm,
 ) -> Response:
-    """Submit the campaign in the name of the signed-in person."""
-    if obstacles := drafts.obstacles(services, draft):
-        return HTMLResponse(_summary_page(operator, services, draft, obstacles), HTTPStatus.UNPROCESSABLE_ENTITY)
+    """Submit the campaign in the name of the signed-in person. A second press of the button leads to the same campaign."""
+    before = _submitted(services, operator, posted.text("campaign"))
+    if before and drafts.find(services, no, operator.principal.id) is None:
+        return RedirectResponse(f"/console/campaigns/{before}", HTTPStatus.SEE_OTHER)
+    draft = own_draft(operator, services, no)
+    if is_outdated(posted, mark_of_all(draft)):
+        return HTMLResponse(_summary_page(operator, services, draft, [LOOK_AGAIN]), HTTPStatus.CONFLICT)
+    if drafts.obstacles(services, draft):  # the page lists them
+        return HTMLResponse(_summary_page(operator, services, draft, []), HTTPStatus.UNPROCESSABLE_ENTITY)
     campaign_id = str(draft.form["id"])
     auditing.note(request, AuditNote(AuditAction.SUBMIT, "campaign", campaign_id, entity=entity_of(services, draft.form)))
     try:
         result = drafts.submit(services, draft, operator.principal.id)
     except BadInput as error:
         auditing.refused(request)
-        messages = [f"{fault.field}: {fault.message}" if fault.field else fault.message for fault in error.faults[:20]]
+        messages = [
+            without_commands(f"{fault.field}: {fault.message}" if fault.field else fault.message) for fault in error.faults[:20]
+        ]
         return HTMLResponse(_summary_page(operator, services, draft, messages), HTTPStatus.UNPROCESSABLE_ENTITY)
     if result.status is SubmitStatus.CONFLICT:
         auditing.refused(request)
@@ -151,3 +184,9 @@ def submit_draft(
     if result.load is not None:
         publish_or_defer(broker.publish_load, result.load)
     return RedirectResponse(f"/console/campaigns/{campaign_id}", HTTPStatus.SEE_OTHER)
+
+
+def _submitted(services: Services, operator: ConsoleSession, campaign_id: str) -> str:
+    """The campaign of this name, where this person submitted it; else ""."""
+    found = overview.find(services, campaign_id, operator.principal.entities) if campaign_id and "\0" not in campaign_id else None
+    return found.id if found is not None and found.submitted_by == operator.principal.id else ""

@@ -8,8 +8,9 @@ from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import BaseModel, Field
 
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right, require
@@ -17,25 +18,38 @@ from dispatcher.identity import sessions
 from dispatcher.identity.sessions import SESSION_SECONDS, WAIT_SECONDS_MAX, Credentials, TooManyFailures
 from dispatcher.runtime.services import Services
 from dispatcher.web import auditing
-from dispatcher.web.console import session
+from dispatcher.web.console import kept_forms, session
+from dispatcher.web.console.kept_forms import ForeignForm, KeptForm, SessionEnded
 from dispatcher.web.console.live import AUTOMATIC
 from dispatcher.web.console.session import BROWSER_COOKIE, BROWSER_SECONDS, COOKIE, ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
+from dispatcher.web.errors import problem
 from dispatcher.web.pages.console import STYLE, page
 
 router = APIRouter(default_response_class=HTMLResponse)
 FormToken = Annotated[str, Form()]
 UNKNOWN = "Name, password or code is wrong."
 TOO_MANY = "Too many attempts failed. Try again in a minute."
+NOT_SAVED = "Your session has ended. What you sent is not saved yet: sign in, and it is offered to you again."
+NOT_TAKEN = "Your session has ended, and what you sent was not taken: sign in, and do it again."
 PASSWORD_PAGE = "/console/password"  # noqa: S105  a path
+
+
+class SignInForm(BaseModel):
+    """Name, password and code, the page to go on to, and a form that came after the end of the last session."""
+
+    name: str = ""
+    password: str = Field("", repr=False)
+    code: str = Field("", repr=False)
+    to: str = ""
+    kept: str = ""
 
 
 def _session(request: Request, services: ServicesDependency) -> ConsoleSession:
     """The session of the request; without one, redirect to the login page."""
     found = session.resume(services, request.cookies.get(COOKIE, ""), is_automatic=AUTOMATIC in request.headers)
     if found is None:
-        to = quote(request.url.path, safe="/") if request.method == "GET" else "/console"
-        raise HTTPException(HTTPStatus.SEE_OTHER, "sign in first", {"Location": f"/console/login?to={to}"})
+        raise SessionEnded
     return found
 
 
@@ -83,7 +97,7 @@ def operator_with(right: Right) -> Callable[[ConsoleSession], ConsoleSession]:
 def check_form_token(operator: ConsoleSession, form_token: str) -> None:
     """Refuse a form that did not come from a page of this session."""
     if not session.same(operator.form_token, form_token):
-        raise HTTPException(HTTPStatus.FORBIDDEN, "this form is not from a page of this session; go back, reload and try again")
+        raise ForeignForm(operator)
 
 
 def confirm_first(services: Services, operator: ConsoleSession, to: str) -> None:
@@ -106,38 +120,77 @@ def login_page(services: ServicesDependency, to: str = "/console") -> str:
     return _login_page(services, to)
 
 
-def _login_page(services: Services, to: str, wrong: str = "", name: str = "") -> str:
-    return page("login.html", to=inside(to), wrong=wrong, login_name=name, has_provider=services.oidc is not None)
+def _login_page(services: Services, to: str, wrong: str = "", name: str = "", kept: str = "") -> str:
+    return page("login.html", to=inside(to), wrong=wrong, login_name=name, has_provider=services.oidc is not None, kept=kept)
 
 
 @router.post("/login")
 def login(
     request: Request,
     services: ServicesDependency,
-    name: Annotated[str, Form()] = "",
-    password: Annotated[str, Form()] = "",
-    code: Annotated[str, Form()] = "",
-    to: Annotated[str, Form()] = "",
+    form: Annotated[SignInForm, Form()],
 ) -> Response:
     """Start a session. Not from another site, which could else sign somebody in under a name of its own (login CSRF)."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(HTTPStatus.FORBIDDEN, "this form is not from a page of the console")
-    given = Credentials(name, password, code)
+    given = Credentials(form.name, form.password, form.code)
     try:
         cookies = session.begin(services, given, address_of(request), request.cookies.get(BROWSER_COOKIE, ""))
     except TooManyFailures:
         headers = {"Retry-After": str(WAIT_SECONDS_MAX)}
         return HTMLResponse(
-            _login_page(services, to, TOO_MANY, name),
+            _login_page(services, form.to, TOO_MANY, form.name, form.kept),
             HTTPStatus.TOO_MANY_REQUESTS,
             headers,
         )
     if cookies is None:
         return HTMLResponse(
-            _login_page(services, to, UNKNOWN, name),
+            _login_page(services, form.to, UNKNOWN, form.name, form.kept),
             HTTPStatus.FORBIDDEN,
         )
-    return signed_in(services, cookies, to)
+    answer = signed_in(services, cookies, form.to)
+    kept, operator = kept_forms.unsealed(services, form.kept, form.name), session.resume(services, cookies[0])
+    if kept is None or operator is None:
+        return answer
+    answer = _kept_form_page(kept, operator)
+    set_cookies(services, answer, cookies)
+    return answer
+
+
+@router.post("/kept-form")
+def resume_form(operator: SessionDependency, services: ServicesDependency, kept: Annotated[str, Form()] = "") -> Response:
+    """Offer a kept form to somebody who signed in in another window, as with an identity provider."""
+    form = kept_forms.unsealed(services, kept, operator.principal.id)
+    return _kept_form_page(form, operator) if form is not None else RedirectResponse("/console", HTTPStatus.SEE_OTHER)
+
+
+def _kept_form_page(form: KeptForm, operator: ConsoleSession) -> Response:
+    return HTMLResponse(page("kept_form.html", operator=operator, path=form.path, fields=form.fields))
+
+
+async def _session_ended(request: Request, _: Exception) -> Response:
+    """The page of the sign-in, with what was typed."""
+    services: Services = request.app.state.services.current()
+    form = await kept_forms.of_request(request)
+    field = kept_forms.sealed(services, request, form) if form is not None else ""
+    if kept_forms.is_own(request):
+        text = _login_page(services, page_of(request.url.path), NOT_SAVED if field else NOT_TAKEN, kept=field)
+        return HTMLResponse(text, HTTPStatus.FORBIDDEN)
+    to = quote(request.url.path, safe="/") if request.method == "GET" else "/console"
+    return RedirectResponse(f"/console/login?to={to}", HTTPStatus.SEE_OTHER)
+
+
+async def _foreign_form(request: Request, error: Exception) -> Response:
+    """The form again, with the token of the present session, where it comes from one of our pages."""
+    assert isinstance(error, ForeignForm)  # noqa: S101  registered for it
+    form = await kept_forms.of_request(request)
+    return _kept_form_page(form, error.operator) if form is not None else problem(request, error.status_code, str(error.detail))
+
+
+def install(application: FastAPI) -> None:
+    """Let the application answer calls without a session, and forms of another one."""
+    application.add_exception_handler(SessionEnded, _session_ended)
+    application.add_exception_handler(ForeignForm, _foreign_form)
 
 
 def signed_in(services: Services, cookies: tuple[str, str], to: str) -> Response:
@@ -172,6 +225,11 @@ def logout(operator: SessionDependency, request: Request, services: ServicesDepe
     answer = RedirectResponse("/console/login", HTTPStatus.SEE_OTHER)
     answer.delete_cookie(COOKIE, path="/console")
     return answer
+
+
+def page_of(path: str) -> str:
+    """The page of a form that cannot be kept: the path of an upload is also that of its page."""
+    return path if path.endswith("/audience") else "/console"
 
 
 def inside(to: str) -> str:

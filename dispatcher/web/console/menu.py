@@ -14,7 +14,7 @@ ENTRIES: Sequence[tuple[str, str, frozenset[Right]]] = (
     ("/console/desk", "Desk", frozenset({Right.PEOPLE, Right.PREFERENCES})),
     ("/console/people", "People", frozenset({Right.PEOPLE})),
     ("/console/inbound-messages", "Inbound", frozenset({Right.INBOUND})),
-    ("/console/unresolved", "Unresolved", frozenset()),
+    ("/console/unresolved", "Unresolved", frozenset({Right.PEOPLE})),
     ("/console/refused-jobs", "Refused jobs", frozenset()),
     ("/console/templates", "Templates", frozenset()),
     ("/console/webhooks", "Webhooks", frozenset()),

@@ -12,6 +12,7 @@ from dispatcher.campaigns.overview import Balance, BalanceCache, Campaign, newes
 from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.domain.principal import Principal, Right
 from dispatcher.maintenance.standstills import examine
 from dispatcher.web.console.entity_limits import visible_alerts, visible_standstills
 from dispatcher.web.console.live import LIVE
@@ -52,10 +53,18 @@ def overview_page(operator: Operator, request: Request, services: ServicesDepend
         lines=[CampaignRow(each.campaign, each.balance, messages_per_second(each.campaign, each.balance, now)) for each in newest],
         figures=figures,
         findings=visible_standstills(services, operator.principal.entities, condition.findings),
-        alerts=visible_alerts(services, operator.principal.entities, figures.alerts),
+        alerts=visible_alerts(services, operator.principal, figures.alerts),
+        may_submit=operator.principal.may(Right.CAMPAIGNS),
+        to_release=[each.campaign for each in newest if _may_release(operator.principal, each.campaign)],
         waiting=sum(version.status in NOT_APPROVED for version in template_versions(services)),
         refresh_seconds=refresh_seconds(still, [each.campaign for each in newest]),
     )
+
+
+def _may_release(principal: Principal, campaign: Campaign) -> bool:
+    """Whether a campaign waits for this person: its submitter is not the second person."""
+    waits = campaign.state is CampaignState.AWAITING_RELEASE and campaign.submitted_by != principal.id
+    return waits and principal.may(Right.RELEASE, campaign.spec.entity)
 
 
 def refresh_seconds(still: bool, shown: Sequence[Campaign]) -> int | None:

@@ -63,6 +63,14 @@ def _is_known(secret: KeyRing, browser: str, user: str) -> bool:
         return False
 
 
+def user_of_browser(services: Services, browser: str) -> str:
+    """Who signed in with this browser last; "" where that is not known."""
+    try:
+        return unseal(services.secret, _BROWSER_PURPOSE, browser).decode()
+    except BadToken:
+        return ""
+
+
 def resume(services: Services, cookie: str, is_automatic: bool = False) -> ConsoleSession | None:
     """The session of a cookie; None where it is not ours, or is over. An automatic request does not keep it from being idle."""
     try:
