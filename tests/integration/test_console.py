@@ -289,7 +289,8 @@ def test_an_answer_in_free_words_leaves_from_here_or_it_is_said_why_not(visitor:
         )
     visitor.sign_in()
     token = visitor.form_token()
-    assert "WhatsApp accepts a free text until 2026-11-24 11:00:00" in visitor.get("/console/inbound-messages")
+    waiting = visitor.get("/console/inbound-messages")
+    assert re.search(r"WhatsApp accepts a free text until <time [^>]*>2026-11-24 12:00:00</time>", waiting)
     assert visitor.post("/console/inbound-messages/SM-1/answer", "", text="Ja?").status_code == 403
     assert (
         visitor.post("/console/inbound-messages/SM-1/answer", token, text="Ja?").headers["location"] == "/console/inbound-messages"

@@ -32,7 +32,9 @@ PASSWORD_PAGE = "/console/password"  # noqa: S105  a path
 
 def _session(request: Request, services: ServicesDependency) -> ConsoleSession:
     """The session of the request; without one, redirect to the login page."""
-    found = session.resume(services, request.cookies.get(COOKIE, ""), is_automatic=AUTOMATIC in request.headers)
+    found = session.resume(
+        services, request.cookies.get(COOKIE, ""), is_automatic=AUTOMATIC in request.headers, languages=languages_of(request)
+    )
     if found is None:
         to = quote(request.url.path, safe="/") if request.method == "GET" else "/console"
         raise HTTPException(HTTPStatus.SEE_OTHER, "sign in first", {"Location": f"/console/login?to={to}"})
@@ -93,6 +95,11 @@ def confirm_first(services: Services, operator: ConsoleSession, to: str) -> None
     """
     if not sessions.is_recent(services, operator.signed_in):
         raise HTTPException(HTTPStatus.SEE_OTHER, "confirm who you are", {"Location": f"/console/confirm?to={quote(to, safe='/')}"})
+
+
+def languages_of(request: Request) -> str:
+    """The languages that the browser asks for."""
+    return request.headers.get("accept-language", "")
 
 
 def address_of(request: Request) -> str:
