@@ -46,7 +46,7 @@ PEOPLE = [
     person("bert", 2, offers={"own": "none"}),
     person("carl", 3),
 ]
-VOID = {"meta", "link", "input", "rect"}
+VOID = {"meta", "link", "input", "rect", "br"}
 
 
 class Outline(HTMLParser):

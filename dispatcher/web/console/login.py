@@ -20,8 +20,10 @@ from dispatcher.web import auditing
 from dispatcher.web.console import session
 from dispatcher.web.console.live import AUTOMATIC
 from dispatcher.web.console.session import BROWSER_COOKIE, BROWSER_SECONDS, COOKIE, ConsoleSession
+from dispatcher.web.console.viewer import Viewer
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import STYLE, page
+from dispatcher.web.public.link_route import accepted
 
 router = APIRouter(default_response_class=HTMLResponse)
 FormToken = Annotated[str, Form()]
@@ -102,19 +104,25 @@ def languages_of(request: Request) -> str:
     return request.headers.get("accept-language", "")
 
 
+def stranger(request: Request) -> Viewer:
+    """How a page is shown to somebody who is not signed in: in the language of the browser."""
+    return Viewer(accepted(languages_of(request)))
+
+
 def address_of(request: Request) -> str:
     """The client's address."""
     return request.client.host if request.client else ""
 
 
 @router.get("/login")
-def login_page(services: ServicesDependency, to: str = "/console") -> str:
+def login_page(request: Request, services: ServicesDependency, to: str = "/console") -> str:
     """Ask for name, password and code."""
-    return _login_page(services, to)
+    return _login_page(request, services, to)
 
 
-def _login_page(services: Services, to: str, wrong: str = "", name: str = "") -> str:
-    return page("login.html", to=inside(to), wrong=wrong, login_name=name, has_provider=services.oidc is not None)
+def _login_page(request: Request, services: Services, to: str, wrong: str = "", name: str = "") -> str:
+    has_provider = services.oidc is not None
+    return page("login.html", viewer=stranger(request), to=inside(to), wrong=wrong, login_name=name, has_provider=has_provider)
 
 
 @router.post("/login")
@@ -135,13 +143,13 @@ def login(
     except TooManyFailures:
         headers = {"Retry-After": str(WAIT_SECONDS_MAX)}
         return HTMLResponse(
-            _login_page(services, to, TOO_MANY, name),
+            _login_page(request, services, to, TOO_MANY, name),
             HTTPStatus.TOO_MANY_REQUESTS,
             headers,
         )
     if cookies is None:
         return HTMLResponse(
-            _login_page(services, to, UNKNOWN, name),
+            _login_page(request, services, to, UNKNOWN, name),
             HTTPStatus.FORBIDDEN,
         )
     return signed_in(services, cookies, to)
