@@ -16,7 +16,7 @@ from dispatcher.web.console.translation import STATE, TRANSLATED, texts
 from dispatcher.web.pages.console import FOLDER
 
 TRANSLATIONS = [language for language in LANGUAGES if language != "en"]
-SHARED = {"base.html", "macros.html", "draft_macros.html"}  # parts of those pages
+SHARED = {"base.html", "macros.html", "draft_macros.html", "approval.html"}  # parts of those pages
 NAMES = {"dispatcher", "· dispatcher", "WhatsApp", "-help"}
 TOKEN = re.compile(r"\{%-?\s*trans\b.*?endtrans\s*-?%\}|\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
 ATTRIBUTE = re.compile(r'\b(?:aria-label|placeholder|data-label|title|alt)="([^"]*)"')
@@ -26,7 +26,14 @@ OF_CODE = [
     *(label for _, label, _ in menu.ENTRIES),
     *(text for words in (labels.STATES, labels.CAMPAIGN_STATES, labels.REASONS, labels.STANDSTILLS) for text in words.values()),
     *(labels.PROVIDERS_OWN, login.UNKNOWN, login.TOO_MANY, account.WRONG, second_factor.WRONG, campaign_edits.CHANGED_MEANWHILE),
-    *(draft_checks.BUSY, draft_forms.WRONG_CHARACTERS, "%(count)s row", "%(count)s message", "%(low)s to %(high)s %%"),
+    *(
+        draft_checks.BUSY,
+        draft_forms.WRONG_CHARACTERS,
+        "%(count)s row",
+        "%(count)s message",
+        "%(count)s new conversion",
+        "%(low)s to %(high)s %%",
+    ),
 ]
 
 

@@ -21,7 +21,19 @@ STATE = "state"  # the context of entries that are a state's name
 TRANSLATED = frozenset(
     f"{name}.html"
     for name in (
-        *("login", "password", "confirm", "second_factor", "signed_in", "sessions", "overview", "search", "calendar"),
+        *(
+            "login",
+            "password",
+            "confirm",
+            "second_factor",
+            "signed_in",
+            "sessions",
+            "overview",
+            "search",
+            "calendar",
+            "results",
+            "templates",
+        ),
         *("desk", "desk_call", "people", "person", "campaign", "campaign_edit"),
         *("draft_options", "draft_audience", "draft_columns", "draft_check", "draft_examples", "draft_schedule", "draft_submit"),
     )
