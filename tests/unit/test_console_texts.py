@@ -11,7 +11,17 @@ from jinja2 import Environment
 from jinja2.ext import babel_extract
 
 from dispatcher.domain.recipient import LANGUAGES, Language
-from dispatcher.web.console import account, campaign_edits, draft_checks, draft_forms, labels, login, menu, second_factor
+from dispatcher.web.console import (
+    account,
+    campaign_edits,
+    campaign_results,
+    draft_checks,
+    draft_forms,
+    labels,
+    login,
+    menu,
+    second_factor,
+)
 from dispatcher.web.console.translation import STATE, TRANSLATED, texts
 from dispatcher.web.pages.console import FOLDER
 
@@ -25,6 +35,8 @@ CODES = [(context, message) for context in (STATE,) for message in (*labels.STAT
 OF_CODE = [
     *(label for _, label, _ in menu.ENTRIES),
     *(text for words in (labels.STATES, labels.CAMPAIGN_STATES, labels.REASONS, labels.STANDSTILLS) for text in words.values()),
+    *(label for label, _ in campaign_results.SERIES_CHARTS),
+    *("Audience", "Tried to send", "Accepted by the provider", "Delivered", "Read", "Converted"),  # the funnel
     *(labels.PROVIDERS_OWN, login.UNKNOWN, login.TOO_MANY, account.WRONG, second_factor.WRONG, campaign_edits.CHANGED_MEANWHILE),
     *(
         draft_checks.BUSY,
