@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo, available_timezones
+
+NOT_ZONES = frozenset({"localtime", "Factory"})  # files beside the zones: the setting of a machine, and none at all
 
 
 class BadLocalTime(ValueError):
@@ -12,6 +15,12 @@ class BadLocalTime(ValueError):
     def __init__(self, message: str, is_double: bool = False) -> None:
         super().__init__(message)
         self.is_double = is_double
+
+
+@lru_cache(maxsize=1)
+def zone_names() -> frozenset[str]:
+    """The names of all time zones."""
+    return frozenset(available_timezones() - NOT_ZONES)
 
 
 def moment_of(text: str, zone: str, occurrence: str = "") -> datetime:

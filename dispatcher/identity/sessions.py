@@ -74,6 +74,8 @@ class SignedIn:
     id: bytes = field(repr=False)
     has_second_factor: bool = False
     needs_second_factor: bool = False  # by the policy, and has none: can do nothing else before
+    language: str | None = None  # of the console, if the person chose one
+    zone: str | None = None
 
 
 def sign_in(services: Services, given: Credentials, origin: Origin) -> bytes | None:
@@ -131,6 +133,8 @@ def resume(services: Services, session_id: bytes, place: str, is_automatic: bool
         session_id,
         has_second_factor,
         needs_second_factor=is_needed and has_password and not has_second_factor,
+        language=user.language,
+        zone=user.zone,
     )
 
 

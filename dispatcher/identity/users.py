@@ -9,7 +9,9 @@ from datetime import datetime
 from dispatcher.consent.link_tokens import seal
 from dispatcher.domain.derived_keys import KeyRing, derive
 from dispatcher.domain.errors import NotAllowed, SignInNeeded
+from dispatcher.domain.local_times import zone_names
 from dispatcher.domain.principal import USER_PREFIX, Principal, Right, Role, account_principal, person, require
+from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.identity.passwords import (
     hash_password,
     is_password,
@@ -195,6 +197,19 @@ def reset_password(services: Services, name: str) -> str:
         users.change(connection, found.id, password_hash=hashed, must_change=True)
         sessions.end_all(connection, found.id)
     return password
+
+
+def set_reading(services: Services, user: str, language: str, zone: str) -> None:
+    """Choose the language of the console and the time zone of its times; "" for that of the browser, and of the bank.
+
+    Raises `BadInput`.
+    """
+    if language and language not in LANGUAGES:
+        raise BadInput(InputError("user", 0, "language", f"should be one of {', '.join(LANGUAGES)}"))
+    if zone and zone not in zone_names():
+        raise BadInput(InputError("user", 0, "zone", "should be a time zone such as Europe/Brussels"))
+    with lend(services.pool) as connection:
+        users.change(connection, user, language=language or None, zone=zone or None)
 
 
 def has_password(services: Services, user: str, password: str) -> bool:

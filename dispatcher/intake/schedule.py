@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
-from zoneinfo import available_timezones
 
 from pydantic import Field, StringConstraints, field_validator
 
 from dispatcher.domain.audience_urls import LENGTH_MAX
+from dispatcher.domain.local_times import zone_names
 from dispatcher.domain.run_times import BadCron, check_cron
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.campaign import CampaignRequest, SubmissionDigest, ValidationContext, check_campaign, parse_request
@@ -24,8 +24,6 @@ OF_ONE_RUN = ("id", "send_at", "expires_at")  # fields of a campaign that each r
 DATE = "{date}"
 
 ScheduleId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,79}$")]
-
-NOT_ZONES = frozenset({"localtime", "Factory"})  # files beside the zones: the setting of a machine, and none at all
 
 
 class ScheduleForm(StrictModel):
@@ -59,7 +57,7 @@ class ScheduleForm(StrictModel):
     @field_validator("zone")
     @classmethod
     def _zone(cls, name: str) -> str:
-        zones = available_timezones() - NOT_ZONES
+        zones = zone_names()
         if name not in zones:
             raise ValueError(f"unknown time zone{did_you_mean(name, zones)}; such as Europe/Brussels")
         return name

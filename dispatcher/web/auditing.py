@@ -140,6 +140,7 @@ BY_HANDLER = frozenset(
         ("POST", "/console/login"),
         ("POST", "/console/logout"),
         ("POST", "/console/password"),
+        ("POST", "/console/sessions"),
         ("POST", "/console/second-factor"),
     }
 )

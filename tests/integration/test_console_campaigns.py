@@ -364,7 +364,7 @@ def test_the_calendar_shows_ones_entities_and_runs_to_come(marketer: Marketer) -
     campaign = {"template": "loan_offer", "audience": {"upload": "weekly-*"}}
     schedules.add(marketer.services, schedules.parse(marketer.services, {**form, "campaign": campaign}), "user:max")
     text = marketer.get("/console/calendar?month=2026-12")
-    assert re.findall(r"<b>(\d\d:\d\d)</b> (?:<a [^>]*>)?([a-z0-9T-]+)", text) == [
+    assert re.findall(r"<b><time [^>]*>(\d\d:\d\d)</time></b> (?:<a [^>]*>)?([a-z0-9T-]+)", text) == [
         ("09:30", "spring-loan"),
         *(("09:00", f"weekly-2026-12-{day}T0900") for day in ("07", "14", "21", "28")),
     ]

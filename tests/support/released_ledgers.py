@@ -45,6 +45,7 @@ RELEASED = {
     "0037_access.py": "3e1b0b3ef6c475c59b03421e9a1e46578a3d5e953350db70e743433829d718c9",
     "0038_conversions.py": "77644719ad944edea4f6a76a65d357e0255cc7c17fbbe16e3f67df6af19079cc",
     "0039_schema_compatibility.py": "2789508903ac63f7c182724302152debc9a1f27350fb580c741a7627cd86589c",
+    "0040_reading_habits.py": "a72eb2524014ba4c513bf6850e0bb69498b83dba84ef819079acf5b03514dbe2",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A

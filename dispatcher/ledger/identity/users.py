@@ -28,6 +28,8 @@ class UserRow:
     created_by: str
     disabled_at: datetime | None
     subject: str | None = None  # at the identity provider: issuer and id
+    language: str | None = None  # of the console
+    zone: str | None = None  # of the console's times
 
 
 _COLUMNS = ", ".join(UserRow.__slots__)

@@ -12,7 +12,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
 from dispatcher.domain.audit import AuditAction, AuditNote
+from dispatcher.domain.local_times import zone_names
 from dispatcher.domain.principal import Right
+from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.identity import sessions, users
 from dispatcher.identity.passwords import LENGTH_MIN
 from dispatcher.identity.sessions import WAIT_SECONDS_MAX, Credentials, TooManyFailures
@@ -31,7 +33,7 @@ from dispatcher.web.console.login import (
 )
 from dispatcher.web.console.session import BROWSER_COOKIE, ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
-from dispatcher.web.pages.console import page
+from dispatcher.web.pages.console import DESK_TEXTS, page
 
 router = APIRouter(default_response_class=HTMLResponse)
 
@@ -47,6 +49,14 @@ class PasswordForm(BaseModel):
     form_token: str = ""
 
 
+class ReadingForm(BaseModel):
+    """The language of the console and the time zone of its times; "" for that of the browser, and of the bank."""
+
+    language: str = ""
+    zone: str = ""
+    form_token: str = ""
+
+
 class ConfirmForm(BaseModel):
     """The password again, and the page to go back to."""
 
@@ -58,14 +68,38 @@ class ConfirmForm(BaseModel):
 
 @router.get("/sessions")
 def sessions_page(operator: Operator, services: ServicesDependency) -> str:
-    """Who one is, and where one is signed in; for administrators, the sessions of all people."""
+    """Who one is, how pages are shown, and where one is signed in; for administrators, the sessions of all people."""
+    return _sessions_page(operator, services, "")
+
+
+def _sessions_page(operator: ConsoleSession, services: Services, wrong: str) -> str:
     return page(
         "sessions.html",
         operator=operator,
         current=_hash_of(operator),
         own=sessions.listed(services, operator.principal, of_all=False),
         others=[row for row in _all_sessions(services, operator) if row.user_id != operator.principal.id],
+        wrong=wrong,
+        languages={code: DESK_TEXTS[code]["language"] for code in LANGUAGES},
+        zones=sorted(zone_names()),
+        bank_zone=services.policy.default_zone,
     )
+
+
+@router.post("/sessions")
+def choose_reading(
+    operator: Operator, request: Request, services: ServicesDependency, form: Annotated[ReadingForm, Form()]
+) -> Response:
+    """Choose the language of the console and the time zone of its times."""
+    check_form_token(operator, form.form_token)
+    auditing.note(request, AuditNote(AuditAction.CHANGE, "user", operator.principal.id, detail={"reading": "language and zone"}))
+    try:
+        users.set_reading(services, operator.principal.id, form.language, form.zone)
+    except BadInput as error:
+        auditing.refused(request)
+        wrong = "; ".join(f"{fault.field}: {fault.message}" for fault in error.faults)
+        return HTMLResponse(_sessions_page(operator, services, wrong), HTTPStatus.UNPROCESSABLE_ENTITY)
+    return RedirectResponse("/console/sessions", HTTPStatus.SEE_OTHER)
 
 
 def _all_sessions(services: Services, operator: ConsoleSession) -> list[sessions.SessionRow]:

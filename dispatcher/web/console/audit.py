@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse
@@ -28,7 +29,7 @@ Auditor = Annotated[ConsoleSession, Depends(operator_with(Right.AUDIT))]
 
 @dataclass(frozen=True, slots=True)
 class AuditFields:
-    """The fields of the filter form as they were typed. An empty one excludes nothing; days are UTC."""
+    """The fields of the filter form as they were typed. An empty one excludes nothing; days are those of the reader."""
 
     who: str = ""
     action: str = ""
@@ -37,10 +38,12 @@ class AuditFields:
     since: str = ""
     until: str = ""
 
-    def wanted(self, entities: Entities) -> AuditFilter:
+    def wanted(self, entities: Entities, zone: str) -> AuditFilter:
         """The filter, within the entities that the person may see. Raises BadInput."""
         try:
-            first, last = (datetime.fromisoformat(each).replace(tzinfo=UTC) if each else None for each in (self.since, self.until))
+            first, last = (
+                datetime.fromisoformat(each).replace(tzinfo=ZoneInfo(zone)) if each else None for each in (self.since, self.until)
+            )
         except ValueError:
             raise BadInput(InputError("form", 0, "since", "should be a day, such as 2026-11-23")) from None
         after = last + timedelta(days=1) if last else None
@@ -62,7 +65,7 @@ def audit_page(
     operator: Auditor, services: ServicesDependency, fields: Annotated[AuditFields, Depends(_fields)], cursor: int | None = None
 ) -> str:
     """Who did or looked at what, newest first."""
-    rows = audit.page(services, fields.wanted(operator.principal.entities), cursor, ROWS_SHOWN)
+    rows = audit.page(services, fields.wanted(operator.principal.entities, operator.viewer.zone), cursor, ROWS_SHOWN)
     older = urlencode({**{name: text for name, text in asdict(fields).items() if text}, "cursor": rows[-1].no}) if rows else ""
     return page(
         "audit.html",

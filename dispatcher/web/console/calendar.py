@@ -21,7 +21,7 @@ router = APIRouter(default_response_class=HTMLResponse)
 @router.get("/calendar")
 def calendar_page(operator: Operator, services: ServicesDependency, month: str = "") -> str:
     """What is planned in a month, by local day; `month` is such as 2026-12."""
-    zone = services.policy.default_zone
+    zone = operator.viewer.zone
     today = services.clock().astimezone(ZoneInfo(zone)).date()
     try:
         first = date.fromisoformat(f"{month}-01") if month else today.replace(day=1)
@@ -33,7 +33,7 @@ def calendar_page(operator: Operator, services: ServicesDependency, month: str =
     for entry in calendar.between(services, *calendar.month_bounds(first, zone)):
         if calendar.may_see(operator.principal, entry):
             local = entry.at.astimezone(ZoneInfo(zone))
-            by_day[local.date()].append((f"{local:%H:%M}", entry))
+            by_day[local.date()].append(entry)
     return page(
         "calendar.html",
         operator=operator,

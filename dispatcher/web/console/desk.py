@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Annotated
 
@@ -148,6 +148,7 @@ def find_customer(
 def _search_page(agent: ConsoleSession, habits: Habits, q: str, found: Sequence[Customer], searched: bool) -> str:
     return page(
         "desk.html",
+        viewer=replace(agent.viewer, language=habits.language),
         operator=agent,
         t=DESK_TEXTS[habits.language],
         language=habits.language,
@@ -310,6 +311,7 @@ def _page(call: DeskCall, outcome: DeskResult | None) -> Response:
     rejected = call.form if outcome and outcome.problem else None
     text = page(
         "desk_call.html",
+        viewer=replace(call.agent.viewer, language=call.habits.language),
         operator=call.agent,
         t=DESK_TEXTS[call.habits.language],
         c=TEXTS[customer.language],

@@ -15,6 +15,7 @@ from dispatcher.consent.link_tokens import BadToken, seal, unseal
 from dispatcher.domain.preferences import OBJECTIONS, OFFERS, SWITCHES
 from dispatcher.domain.recipient import LANGUAGES, Choice, Language, Source
 from dispatcher.runtime.services import Services
+from dispatcher.web.console.login import SessionDependency
 from dispatcher.web.public.link_route import PageError, SubmittedForm, accepted, read_form
 from dispatcher.web.public.preferences import newest_event
 
@@ -54,10 +55,10 @@ class Shown:
     version: int
 
 
-def habits_of(request: Request, language: str = "") -> Habits:
-    """From the query, else from the cookie; the language at first from the browser's."""
+def habits_of(found: SessionDependency, request: Request, language: str = "") -> Habits:
+    """From the query, the person's own choice, or the cookie; the language at first from the browser's."""
     kept_language, _, source = request.cookies.get(COOKIE, "").partition(".")
-    wanted = next((each for each in (language, kept_language) if each in LANGUAGES), None)
+    wanted = next((each for each in (language, found.signed_in.language, kept_language) if each in LANGUAGES), None)
     return Habits(wanted or accepted(request.headers.get("accept-language", "")), source if source in SOURCES else "")
 
 

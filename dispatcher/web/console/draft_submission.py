@@ -43,6 +43,9 @@ from dispatcher.web.pages.console import page
 
 router = APIRouter(prefix="/drafts/{no}", default_response_class=HTMLResponse)
 
+# Channel, begin and end of its quiet hours, whether they last all of that day, and whether the start is in them.
+QuietRow = tuple[str, tuple[str, str], bool, bool]
+
 
 @router.get("/schedule")
 def schedule_page(operator: Operator, services: ServicesDependency, draft: OwnDraft) -> str:
@@ -106,8 +109,8 @@ def same_day(operator: ConsoleSession, services: Services, start: datetime) -> l
     return [each for each in entries if calendar.may_see(operator.principal, each)]
 
 
-def quiet_on(services: Services, form: Mapping[str, Any], start: datetime) -> list[tuple[str, str, bool]]:
-    """The quiet hours of the campaign's channels: channel, the hours, and whether the start is in them."""
+def quiet_on(services: Services, form: Mapping[str, Any], start: datetime) -> list[QuietRow]:
+    """The quiet hours of the campaign's channels."""
     try:
         channels = drafts.check_form(services, {**form, "send_at": None, "expires_at": None}).channels
     except BadInput:
@@ -117,10 +120,8 @@ def quiet_on(services: Services, form: Mapping[str, Any], start: datetime) -> li
         hours = services.policy.quiet_hours.get(channel)
         if hours is not None:
             local = start.astimezone(ZoneInfo(services.policy.default_zone))
-            text = f"{hours.start:%H:%M} to {hours.end:%H:%M}"
-            if hours.silent_on(local.date()):
-                text += ", and this whole day"
-            found.append((channel.value, text, hours.at(local)))
+            span = (f"{hours.start:%H:%M}", f"{hours.end:%H:%M}")
+            found.append((channel.value, span, hours.silent_on(local.date()), hours.at(local)))
     return found
 
 

@@ -22,9 +22,11 @@ from dispatcher.web.console import kept_forms, session
 from dispatcher.web.console.kept_forms import ForeignForm, KeptForm, SessionEnded
 from dispatcher.web.console.live import AUTOMATIC
 from dispatcher.web.console.session import BROWSER_COOKIE, BROWSER_SECONDS, COOKIE, ConsoleSession
+from dispatcher.web.console.viewer import Viewer
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.errors import problem
 from dispatcher.web.pages.console import STYLE, page
+from dispatcher.web.public.link_route import accepted
 
 router = APIRouter(default_response_class=HTMLResponse)
 FormToken = Annotated[str, Form()]
@@ -47,7 +49,9 @@ class SignInForm(BaseModel):
 
 def _session(request: Request, services: ServicesDependency) -> ConsoleSession:
     """The session of the request; without one, redirect to the login page."""
-    found = session.resume(services, request.cookies.get(COOKIE, ""), is_automatic=AUTOMATIC in request.headers)
+    found = session.resume(
+        services, request.cookies.get(COOKIE, ""), is_automatic=AUTOMATIC in request.headers, languages=languages_of(request)
+    )
     if found is None:
         raise SessionEnded
     return found
@@ -109,19 +113,31 @@ def confirm_first(services: Services, operator: ConsoleSession, to: str) -> None
         raise HTTPException(HTTPStatus.SEE_OTHER, "confirm who you are", {"Location": f"/console/confirm?to={quote(to, safe='/')}"})
 
 
+def languages_of(request: Request) -> str:
+    """The languages that the browser asks for."""
+    return request.headers.get("accept-language", "")
+
+
+def stranger(request: Request) -> Viewer:
+    """How a page is shown to somebody who is not signed in: in the language of the browser."""
+    return Viewer(accepted(languages_of(request)))
+
+
 def address_of(request: Request) -> str:
     """The client's address."""
     return request.client.host if request.client else ""
 
 
 @router.get("/login")
-def login_page(services: ServicesDependency, to: str = "/console") -> str:
+def login_page(request: Request, services: ServicesDependency, to: str = "/console") -> str:
     """Ask for name, password and code."""
-    return _login_page(services, to)
+    return _login_page(request, services, to)
 
 
-def _login_page(services: Services, to: str, wrong: str = "", name: str = "", kept: str = "") -> str:
-    return page("login.html", to=inside(to), wrong=wrong, login_name=name, has_provider=services.oidc is not None, kept=kept)
+def _login_page(request: Request, services: Services, to: str, wrong: str = "", name: str = "", kept: str = "") -> str:
+    has_provider = services.oidc is not None
+    viewer = stranger(request)
+    return page("login.html", viewer=viewer, to=inside(to), wrong=wrong, login_name=name, has_provider=has_provider, kept=kept)
 
 
 @router.post("/login")
@@ -139,17 +155,20 @@ def login(
     except TooManyFailures:
         headers = {"Retry-After": str(WAIT_SECONDS_MAX)}
         return HTMLResponse(
-            _login_page(services, form.to, TOO_MANY, form.name, form.kept),
+            _login_page(request, services, form.to, TOO_MANY, form.name, form.kept),
             HTTPStatus.TOO_MANY_REQUESTS,
             headers,
         )
     if cookies is None:
         return HTMLResponse(
-            _login_page(services, form.to, UNKNOWN, form.name, form.kept),
+            _login_page(request, services, form.to, UNKNOWN, form.name, form.kept),
             HTTPStatus.FORBIDDEN,
         )
     answer = signed_in(services, cookies, form.to)
-    kept, operator = kept_forms.unsealed(services, form.kept, form.name), session.resume(services, cookies[0])
+    kept, operator = (
+        kept_forms.unsealed(services, form.kept, form.name),
+        session.resume(services, cookies[0], languages=languages_of(request)),
+    )
     if kept is None or operator is None:
         return answer
     answer = _kept_form_page(kept, operator)
@@ -174,7 +193,7 @@ async def _session_ended(request: Request, _: Exception) -> Response:
     form = await kept_forms.of_request(request)
     field = kept_forms.sealed(services, request, form) if form is not None else ""
     if kept_forms.is_own(request):
-        text = _login_page(services, page_of(request.url.path), NOT_SAVED if field else NOT_TAKEN, kept=field)
+        text = _login_page(request, services, page_of(request.url.path), NOT_SAVED if field else NOT_TAKEN, kept=field)
         return HTMLResponse(text, HTTPStatus.FORBIDDEN)
     to = quote(request.url.path, safe="/") if request.method == "GET" else "/console"
     return RedirectResponse(f"/console/login?to={to}", HTTPStatus.SEE_OTHER)

@@ -13,7 +13,7 @@ from dispatcher.identity import oidc, sessions
 from dispatcher.identity.oidc import FLOW_SECONDS, SignInFailed
 from dispatcher.web import auditing
 from dispatcher.web.console import session
-from dispatcher.web.console.login import inside, set_cookies
+from dispatcher.web.console.login import inside, set_cookies, stranger
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
 
@@ -61,7 +61,7 @@ def complete(
         return _failed(str(refusal), HTTPStatus.FORBIDDEN)
     session_id = sessions.start(services, user, auditing.origin_of(request), proved_at)
     # A page and no redirect: along a chain of redirects that began at another site, browsers send no cookie with SameSite=Strict.
-    answer = HTMLResponse(page("signed_in.html", to=flow.to))
+    answer = HTMLResponse(page("signed_in.html", viewer=stranger(request), to=flow.to))
     set_cookies(services, answer, session.cookies(services, session_id, user))
     answer.delete_cookie(FLOW_COOKIE, path=FLOW_PATH)
     return answer

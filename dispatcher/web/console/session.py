@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 
 from dispatcher.consent.link_tokens import BadToken, seal, unseal
 from dispatcher.domain.derived_keys import KeyRing, derive
+from dispatcher.domain.local_times import zone_names
 from dispatcher.domain.principal import Principal
+from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.identity import sessions
 from dispatcher.identity.sessions import CONSOLE, Credentials, Origin, SignedIn
 from dispatcher.identity.users import user_id
 from dispatcher.runtime.services import Services
+from dispatcher.web.console.viewer import Viewer
+from dispatcher.web.public.link_route import accepted
 
 COOKIE = "dispatcher_console"
 BROWSER_COOKIE = "dispatcher_browser"
@@ -26,10 +30,11 @@ _BROWSER_PURPOSE = "console-browser"
 
 @dataclass(frozen=True, slots=True)
 class ConsoleSession:
-    """A signed-in person. `form_token` proves that a form came from a page of this session."""
+    """A signed-in person, and how pages are shown to them. `form_token` proves that a form came from a page of this session."""
 
     signed_in: SignedIn
     form_token: str = field(repr=False)
+    viewer: Viewer
 
     @property
     def principal(self) -> Principal:
@@ -71,8 +76,11 @@ def user_of_browser(services: Services, browser: str) -> str:
         return ""
 
 
-def resume(services: Services, cookie: str, is_automatic: bool = False) -> ConsoleSession | None:
-    """The session of a cookie; None where it is not ours, or is over. An automatic request does not keep it from being idle."""
+def resume(services: Services, cookie: str, is_automatic: bool = False, languages: str = "") -> ConsoleSession | None:
+    """The session of a cookie; None where it is not ours, or is over. An automatic request does not keep it from being idle.
+
+    `languages` is the header Accept-Language, for a person who chose no language.
+    """
     try:
         session_id = unseal(services.secret, _PURPOSE, cookie)
     except BadToken:
@@ -81,7 +89,13 @@ def resume(services: Services, cookie: str, is_automatic: bool = False) -> Conso
     if signed_in is None:
         return None
     form_token = hmac.digest(derive(services.secret.newest, "console-form"), cookie.encode(), "sha256").hex()
-    return ConsoleSession(signed_in, form_token)
+    return ConsoleSession(signed_in, form_token, _viewer(services, signed_in, languages))
+
+
+def _viewer(services: Services, signed_in: SignedIn, languages: str) -> Viewer:
+    language = next((each for each in LANGUAGES if each == signed_in.language), None) or accepted(languages)
+    zone = signed_in.zone if signed_in.zone in zone_names() else services.policy.default_zone
+    return Viewer(language, zone)
 
 
 def same(one: str, other: str) -> bool:

@@ -104,7 +104,7 @@ TemplateDependency = Annotated[Template, Depends(_template)]
 def templates_page(operator: Operator, services: ServicesDependency) -> str:
     """All templates, and who approved each."""
     versions = template_approval.template_versions(services)
-    return page("templates.html", operator=operator, versions=versions, approval_text=approval_text)
+    return page("templates.html", operator=operator, versions=versions)
 
 
 @router.get("/{name}")

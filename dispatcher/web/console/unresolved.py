@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Form, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -29,7 +30,7 @@ Operator = Annotated[ConsoleSession, Depends(operator_with(Right.PEOPLE))]
 
 @dataclass(frozen=True, slots=True)
 class FilterFields:
-    """The fields of the filter form as they were typed. An empty one excludes nothing; times are UTC."""
+    """The fields of the filter form as they were typed. An empty one excludes nothing; times are those of the reader."""
 
     campaign: str = ""
     channel: str = ""
@@ -37,10 +38,12 @@ class FilterFields:
     since: str = ""
     until: str = ""
 
-    def wanted(self, entities: Entities) -> UnresolvedFilter:
+    def wanted(self, entities: Entities, zone: str) -> UnresolvedFilter:
         """The filter, within the entities that the person may see. Raises BadInput."""
         try:
-            first, last = (datetime.fromisoformat(each).replace(tzinfo=UTC) if each else None for each in (self.since, self.until))
+            first, last = (
+                datetime.fromisoformat(each).replace(tzinfo=ZoneInfo(zone)) if each else None for each in (self.since, self.until)
+            )
             channel = Channel(self.channel) if self.channel else None
         except ValueError:
             raise BadInput(InputError("form", 0, "", "should have a known channel, and times such as 2026-11-23T11:00")) from None
@@ -63,7 +66,7 @@ def unresolved_page(
     operator: Operator, services: ServicesDependency, fields: Annotated[FilterFields, Depends(_query_fields)]
 ) -> str:
     """The unresolved messages that match, oldest first, and how many there are."""
-    wanted = fields.wanted(operator.principal.entities)
+    wanted = fields.wanted(operator.principal.entities, operator.viewer.zone)
     return page(
         "unresolved.html",
         operator=operator,
@@ -86,7 +89,7 @@ def resolve_all(
     """Resolve all that match by hand. An empty filter resolves nothing."""
     check_form_token(operator, form_token)
     require(operator.principal, Right.OPERATE)
-    wanted = fields.wanted(operator.principal.entities)
+    wanted = fields.wanted(operator.principal.entities, operator.viewer.zone)
     if not wanted.is_empty:
         confirm_first(services, operator, "/console/unresolved")
         reconciliation.resolve_all_by_hand(services, wanted, was == "accepted", operator.principal.id)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+from babel.dates import format_date
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dispatcher.campaigns.overview import Balance
@@ -19,6 +21,8 @@ from dispatcher.domain.proportions import Difference, Share
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.web.console import labels
 from dispatcher.web.console.menu import menu
+from dispatcher.web.console.translation import TRANSLATED, decimal, gettext, localized, ngettext, state_name
+from dispatcher.web.console.viewer import Viewer, present_viewer, rendering_for, stated, time_element, when, with_times
 from dispatcher.web.pages.customer import calendar_day, day, fill
 
 FOLDER = Path(__file__).parent
@@ -39,9 +43,12 @@ ORDER = (
 )
 
 
-def page(name: str, **values: Any) -> str:
-    """A page by its file's name."""
-    return _environment.get_template(name).render(values)
+def page(name: str, viewer: Viewer | None = None, **values: Any) -> str:
+    """A page by its file's name. The viewer is the signed-in person, if no other is given."""
+    operator = values.get("operator")
+    reader = viewer or (operator.viewer if operator else Viewer())
+    with rendering_for(reader if name in TRANSLATED else replace(reader, language="en")):
+        return _environment.get_template(name).render(values)
 
 
 def pieces(balance: Balance) -> list[tuple[State, int, float, float]]:
@@ -59,23 +66,23 @@ def pieces(balance: Balance) -> list[tuple[State, int, float, float]]:
 
 def number(value: float | None) -> str:
     """A count or rate, with thin spaces between thousands."""
-    return "–" if value is None else f"{value:,}".replace(",", "\u202f")
+    return "–" if value is None else decimal(f"{value:,}".replace(",", "\u202f"))
 
 
 def quantity(value: int, noun: str) -> str:
     """A number with its noun, which is in the singular for 1."""
-    return f"{number(value)} {noun}" if value == 1 else f"{number(value)} {noun}s"
+    return ngettext(f"%(count)s {noun}", f"%(count)s {noun}s", value) % {"count": number(value)}
 
 
 def percent(count: int, total: int) -> str:
     """A share; one above zero never shows as 0.0 %."""
     share = 100 * count / total if total else 0.0
-    return "< 0.1 %" if 0 < share < 0.1 else f"{share:.1f} %"
+    return decimal("< 0.1 %" if 0 < share < 0.1 else f"{share:.1f} %")
 
 
 def rate(share: Share) -> str:
     """The rate of a share; small ones with two decimals."""
-    return "–" if share.rate is None else f"{share.rate:.{_decimals(share.rate)}%}".replace("%", " %")
+    return "–" if share.rate is None else decimal(f"{share.rate:.{_decimals(share.rate)}%}".replace("%", " %"))
 
 
 def interval(share: Share) -> str:
@@ -84,7 +91,8 @@ def interval(share: Share) -> str:
     if found is None:
         return "–"
     places = _decimals(share.rate or 0.0)
-    return f"{100 * found.low:.{places}f} to {100 * found.high:.{places}f} %"
+    low, high = (decimal(f"{100 * each:.{places}f}") for each in (found.low, found.high))
+    return translate("%(low)s to %(high)s %%", low=low, high=high)
 
 
 def _decimals(value: float) -> int:
@@ -93,7 +101,7 @@ def _decimals(value: float) -> int:
 
 def points(value: float) -> str:
     """A difference of two rates, in percentage points."""
-    return f"{100 * value:+.2f}".replace("-", "\u2212")
+    return decimal(f"{100 * value:+.2f}".replace("-", "\u2212"))
 
 
 def whisker(difference: Difference) -> tuple[float, float, float]:
@@ -108,9 +116,28 @@ def occurred(series: Sequence[Point], measure: Measure) -> int:
     return sum(point.counts.get(measure, 0) for point in series)
 
 
-def when(at: datetime | None) -> str:
-    """A moment, in UTC."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else "–"
+def month_name(day: date) -> str:
+    """A month in words, with its year."""
+    return format_date(day, "LLLL y", locale=_locale())
+
+
+def weekday_name(day: date) -> str:
+    """A day of the week in words."""
+    return format_date(day, "cccc", locale=_locale())
+
+
+def _locale() -> str:
+    return "en_GB" if present_viewer().language == "en" else present_viewer().language
+
+
+def translate(message: str, **values: object) -> str:
+    """A text in the reader's language, with its placeholders filled, if any."""
+    return gettext(message) % values if values else gettext(message)
+
+
+def reason_words(code: str) -> str:
+    """A reason code in words."""
+    return gettext(labels.reason(code))
 
 
 def age(seconds: float) -> str:
@@ -122,15 +149,34 @@ def age(seconds: float) -> str:
 
 
 _environment = Environment(
-    loader=FileSystemLoader([FOLDER, PREVIEWS]), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=FileSystemLoader([FOLDER, PREVIEWS]),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    extensions=["jinja2.ext.i18n"],
 )
 _environment.filters.update(
-    number=number, age=age, quantity=quantity, when=when, pieces=pieces, fill=fill, day=day, calendar_day=calendar_day
+    number=number,
+    age=age,
+    quantity=quantity,
+    when=when,
+    with_times=with_times,
+    stated=stated,
+    time_element=time_element,
+    pieces=pieces,
+    fill=fill,
+    day=day,
+    calendar_day=calendar_day,
 )
 _environment.globals.update(
-    percent=percent, order=ORDER, states=labels.STATES, reason_words=labels.reason, campaign_states=labels.CAMPAIGN_STATES
+    percent=percent, order=ORDER, states=labels.STATES, reason_words=reason_words, campaign_states=labels.CAMPAIGN_STATES
 )
 _environment.filters.update(rate=rate, interval=interval, points=points, whisker=whisker, occurred=occurred)
 _environment.globals["menu"] = menu
+_environment.globals["viewer"] = present_viewer
+_environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]  # by the extension
+_environment.globals.update(_=translate, state_name=state_name)
+_environment.filters.update(localized=localized, decimal=decimal, month_name=month_name, weekday_name=weekday_name)
 _environment.globals["standstill_titles"] = labels.STANDSTILLS
 _environment.globals["CampaignState"] = CampaignState

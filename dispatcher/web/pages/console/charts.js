@@ -5,6 +5,12 @@
   const DASHES = [[], [10, 4], [3, 3], [10, 4, 3, 4]];
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
+  // A moment on the clock of the reader, in the language of the page.
+  function text(at, zone, parts) {
+    const locale = document.documentElement.lang === "en" ? "en-GB" : document.documentElement.lang;
+    return new Intl.DateTimeFormat(locale, { timeZone: zone, hourCycle: "h23", ...parts }).format(new Date(at * 1000));
+  }
+
   function numbers(figure) {
     const heads = [...figure.querySelectorAll("th[data-series]")];
     const rows = [...figure.querySelectorAll("tr[data-at]")];
@@ -28,15 +34,16 @@
       value: (_, value) => count(value),
       points: { show: false },
     }));
-    const moment = (_, at) => (at === null ? "–" : new Date(at * 1000).toISOString().slice(0, 16).replace("T", " "));
+    const zone = figure.dataset.zone;
+    const moment = (_, at) => (at === null ? "–" : text(at, zone, { dateStyle: "short", timeStyle: "short" }));
     const options = {
       width: plot.clientWidth,
       height: 260,
-      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), zone),
       scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.05)] } },
       series: [{ label: "From", value: moment }, ...series],
       axes: [
-        { ...axis, ...dates() },
+        { ...axis, ...dates(zone) },
         { ...axis, size: 64, values: (_, splits) => splits.map((value) => (Number.isInteger(value) ? count(value) : "")) },
       ],
     };
@@ -47,11 +54,10 @@
   }
 
   // The labels of the axis: times of a day, and its date where the day begins.
-  function dates() {
-    const text = (at, parts) => new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", ...parts }).format(new Date(at * 1000));
-    const day = (at) => text(at, { day: "numeric", month: "short" });
-    const time = (at) => text(at, { hour: "2-digit", minute: "2-digit" });
-    return { values: (_, splits) => splits.map((at) => (at % 86400 === 0 ? day(at) : time(at))), space: 70 };
+  function dates(zone) {
+    const day = (at) => text(at, zone, { day: "numeric", month: "short" });
+    const time = (at) => text(at, zone, { hour: "2-digit", minute: "2-digit" });
+    return { values: (_, splits) => splits.map((at) => (time(at) === "00:00" ? day(at) : time(at))), space: 70 };
   }
 
   const drawAll = () => document.querySelectorAll("figure.chart").forEach(draw);

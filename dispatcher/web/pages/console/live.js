@@ -24,6 +24,6 @@
 
   setInterval(() => update().catch(() => {
     const shown = document.querySelector(".live");
-    if (shown !== null) shown.textContent = "The server does not answer: this is not the newest state.";
+    if (shown !== null) shown.textContent = shown.dataset.stale;
   }), seconds * 1000);
 })();
