@@ -146,9 +146,14 @@ BY_HANDLER = frozenset(
 )
 
 # Each of these has a record of its own that says who: the job, the consent event. They come by the hundred in a second, and the
-# audit log takes one row at a time.
+# audit log takes one row at a time. A kept form is only shown again: what it does is recorded when it is sent.
 OWN_RECORD = frozenset(
-    {("POST", "/v1/messages"), ("PUT", "/v1/recipients/{recipient_id}/preferences"), ("POST", "/console/confirm")}
+    {
+        ("POST", "/v1/messages"),
+        ("PUT", "/v1/recipients/{recipient_id}/preferences"),
+        ("POST", "/console/confirm"),
+        ("POST", "/console/kept-form"),
+    }
 )
 
 

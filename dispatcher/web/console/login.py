@@ -165,10 +165,8 @@ def login(
             HTTPStatus.FORBIDDEN,
         )
     answer = signed_in(services, cookies, form.to)
-    kept, operator = (
-        kept_forms.unsealed(services, form.kept, form.name),
-        session.resume(services, cookies[0], languages=languages_of(request)),
-    )
+    kept = kept_forms.unsealed(services, form.kept, form.name)
+    operator = session.resume(services, cookies[0], languages=languages_of(request))
     if kept is None or operator is None:
         return answer
     answer = _kept_form_page(kept, operator)
