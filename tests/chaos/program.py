@@ -232,6 +232,9 @@ def _clocks(home: Path, notes: list[str]) -> Mapping[str, MovableClock]:
         return {}
 
 
+ONE_ERASES = {"\nerasure = true": "\nerasure = false"}  # the load erases through the API, and looks at once
+
+
 def _environ(home: Path, database_url: str, web: int, proxies: Mapping[str, Proxy]) -> dict[str, str]:
     own = ("DISPATCHER_", "SENDGRID_", "TWILIO_", "FCM_", "SMTP_", "GOOGLE_", "TELNYX_")
     return {
@@ -242,7 +245,7 @@ def _environ(home: Path, database_url: str, web: int, proxies: Mapping[str, Prox
         "DISPATCHER_SECRET_KEY": SECRET,
         "DISPATCHER_API_KEYS": str(home / "api-keys.toml"),
         "DISPATCHER_TEMPLATES": str(TEMPLATES),
-        "DISPATCHER_POLICY": str(policy_without_quiet_hours(home)),
+        "DISPATCHER_POLICY": str(policy_without_quiet_hours(home, ONE_ERASES)),
         "DISPATCHER_PUBLIC_URL": f"http://127.0.0.1:{web}",
         "DISPATCHER_SANDBOX_URL": f"http://127.0.0.1:{proxies['provider'].port}",
         "DISPATCHER_WEBHOOK_HOSTS": "127.0.0.1",  # the receivers of webhooks

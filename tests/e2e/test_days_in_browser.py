@@ -44,7 +44,7 @@ def test_compliance_answers_why_did_i_get_this(visits: Visits, browser: Browser)
     change = PreferenceChange("c-1", [Change("offer:own", "tailored")], "branch", "user:dora", "x", contract_version=CONTRACT)
     event = preferences.record(services, visits.broker.publish, change).events[0]
     visits.write("c-1")
-    with signed_in(visits, browser) as page:
+    with signed_in(visits, browser, locale="en-GB") as page:
         page.goto(f"{services.public_url}/console/people")
         page.locator("main input[name=q]").fill("c-1@example.org")
         page.keyboard.press("Enter")

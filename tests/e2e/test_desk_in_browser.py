@@ -25,12 +25,14 @@ __all__ = ["browser", "pytestmark", "visits"]
 
 
 @contextmanager
-def signed_in(visits: Visits, browser: Browser, size: dict[str, int] = DESK, *, dark: bool = False) -> Iterator[Page]:
+def signed_in(
+    visits: Visits, browser: Browser, size: dict[str, int] = DESK, *, dark: bool = False, locale: str = "nl-BE"
+) -> Iterator[Page]:
     """A window of somebody of the desk, who may erase, too."""
     client = TestClient(create(visits.services, visits.broker), base_url="https://x.example")
     sign_in(client, visits.services, "dora", (Role.DESK, Role.COMPLIANCE))
     window = browser.new_context(
-        viewport={"width": size["width"], "height": size["height"]}, color_scheme="dark" if dark else "light", locale="nl-BE"
+        viewport={"width": size["width"], "height": size["height"]}, color_scheme="dark" if dark else "light", locale=locale
     )
     cookie = {"name": COOKIE, "value": client.cookies[COOKIE], "url": f"{visits.services.public_url}/console"}
     window.add_cookies([cookie])  # type: ignore[list-item]

@@ -35,6 +35,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.maintenance.sweep import sweep
+from dispatcher.runtime.ledger_watch import LedgerWatch
 from dispatcher.runtime.services import DeliveryLimits, Services
 from tests.support.services import NOON, Clock, add_people, person
 
@@ -182,6 +183,18 @@ class SimulatedProvider:
         """Nothing to let go of."""
 
 
+class NoWatch(LedgerWatch):
+    """Notices no restore: the marks of claims have the database's time, and the simulation has its own."""
+
+    def check(self, *_: Any, **__: Any) -> bool:
+        """See `LedgerWatch`."""
+        return False
+
+    def note_claim(self, *_: Any, **__: Any) -> bool:
+        """See `LedgerWatch`."""
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class SimulatedArrival:
     """A message that reached a person."""
@@ -220,6 +233,7 @@ class Simulation:
             providers={channel: SimulatedProvider(channel, self) for channel in Channel},
             monotonic_clock=lambda: self.now,
             limits=limits,
+            ledger_watch=NoWatch(),
         )
 
     def _bound(self) -> float:

@@ -168,10 +168,14 @@ def make_services(
             assert not untold(services, before)  # whatever a test did: each state that it changed is in the feed
 
 
-def policy_without_quiet_hours(folder: Path) -> Path:
-    """The shipped policy in a file of its own, for workers that can't wait for the morning."""
+def policy_without_quiet_hours(folder: Path, changes: Mapping[str, str] | None = None) -> Path:
+    """The shipped policy in a file of its own, for workers that can't wait for the morning. `changes`: old text -> new text."""
+    text = "\n".join(line for line in shipped().splitlines() if "{ from = " not in line)
+    for old, new in (changes or {}).items():
+        assert old in text
+        text = text.replace(old, new)
     path = folder / "policy.toml"
-    path.write_text("\n".join(line for line in shipped().splitlines() if "{ from = " not in line), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 
