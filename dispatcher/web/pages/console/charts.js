@@ -41,7 +41,7 @@
       height: 260,
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), zone),
       scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.05)] } },
-      series: [{ label: "From", value: moment }, ...series],
+      series: [{ label: figure.querySelector("th").textContent, value: moment }, ...series],
       axes: [
         { ...axis, ...dates(zone) },
         { ...axis, size: 64, values: (_, splits) => splits.map((value) => (Number.isInteger(value) ? count(value) : "")) },
