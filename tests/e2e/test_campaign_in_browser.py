@@ -18,7 +18,7 @@ from dispatcher.identity.sessions import CONSOLE, Origin
 from dispatcher.ledger.connection import lend
 from dispatcher.runtime.services import Services
 from dispatcher.web.console.session import COOKIE, cookies
-from tests.e2e.test_browser import DESK, PHONE, browser, pytestmark, serving
+from tests.e2e.test_browser import DESK, PHONE, browser, follow, pytestmark, serving
 from tests.e2e.test_mails_in_browser import AXE, SERIOUS
 from tests.integration.test_console_campaigns import workbook
 from tests.support.form_client import open_visits
@@ -44,7 +44,7 @@ def console(database: str, tmp_path: Path) -> Iterator[tuple[Services, str]]:
 def log_in(page: Page, name: str) -> None:
     page.get_by_label("Name").fill(name)
     page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
+    follow(page.get_by_role("button", name="Sign in"))
 
 
 def end_sessions(services: Services) -> None:
@@ -67,35 +67,35 @@ def test_a_campaign_goes_from_a_workbook_to_its_results(browser: Browser, consol
     page.get_by_text("More options").click()
     page.get_by_label("jana-maes").check()
     end_sessions(services)
-    page.get_by_role("button", name="Save and go on").click()
+    follow(page.get_by_role("button", name="Save and go on"))
     assert "not saved yet" in page.inner_text("main")
     log_in(page, "mia")
-    page.get_by_role("button", name="Send it now").click()
+    follow(page.get_by_role("button", name="Send it now"))
     page.get_by_label("File (").set_input_files(file)
-    page.get_by_role("button", name="Upload").click()
+    follow(page.get_by_role("button", name="Upload"))
     assert page.get_by_label("Klantnummer").input_value() == "recipient"  # guessed
     assert page.get_by_label("Offer URL").input_value() == "data.offer_url"
-    page.get_by_role("button", name="Read the file").click()
+    follow(page.get_by_role("button", name="Read the file"))
     assert "1 row cannot be read" in page.inner_text("main").replace("\u202f", " ")
-    page.get_by_role("link", name="Go on to the dry run").click()
-    page.get_by_role("button", name="Start the dry run").click()
-    page.get_by_role("link", name="Go on to time and rate").click()
+    follow(page.get_by_role("link", name="Go on to the dry run"))
+    follow(page.get_by_role("button", name="Start the dry run"))
+    follow(page.get_by_role("link", name="Go on to time and rate"))
     page.get_by_label("Messages per second").fill("50")
-    page.get_by_role("button", name="Save and go on").click()
-    page.get_by_role("button", name="Submit the campaign").click()
+    follow(page.get_by_role("button", name="Save and go on"))
+    follow(page.get_by_role("button", name="Submit the campaign"))
     assert urlsplit(page.url).path == "/console/campaigns/spring-loan"
     approver = browser.new_context(java_script_enabled=False).new_page()
     approver.goto(f"{url}/console")
     log_in(approver, "bart")
-    approver.get_by_role("status").get_by_role("link", name="spring-loan").click()
-    approver.get_by_role("button", name="Release").click()
+    follow(approver.get_by_role("status").get_by_role("link", name="spring-loan"))
+    follow(approver.get_by_role("button", name="Release"))
     assert "running" in approver.inner_text("h1")
     work(services)
     page.reload()
-    page.get_by_role("link", name="Results").click()
+    follow(page.get_by_role("link", name="Results"))
     assert "Accepted by the provider" in page.inner_text("main")
     page.go_back()
-    page.get_by_role("button", name="Copy as new").click()
+    follow(page.get_by_role("button", name="Copy as new"))
     assert page.get_by_label("jana-maes").is_checked()
     found = overview.find(services, "spring-loan")
     assert found is not None

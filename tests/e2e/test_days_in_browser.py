@@ -27,7 +27,7 @@ from dispatcher.maintenance.standstills import Standstill, lanes
 from dispatcher.runtime.services import Watched
 from dispatcher.web.console.labels import STANDSTILLS
 from tests.chaos.proxy import Proxy
-from tests.e2e.test_browser import browser, pytestmark, serving, visits
+from tests.e2e.test_browser import browser, follow, pytestmark, serving, visits
 from tests.e2e.test_desk_in_browser import signed_in
 from tests.integration.test_campaign_ends import submit
 from tests.support.form_client import Visits, open_visits
@@ -54,7 +54,7 @@ def test_compliance_answers_why_did_i_get_this(visits: Visits, browser: Browser)
         with page.expect_download() as download:
             page.get_by_text("Export for an access request").click()
         assert "loan_offer" in json.dumps(json.loads(download.value.path().read_text())["messages"])
-        page.get_by_role("row").filter(has_text="loan_offer").get_by_role("link", name="Why").click()
+        follow(page.get_by_role("row").filter(has_text="loan_offer").get_by_role("link", name="Why"))
         assert "Pour les offres de la" in page.locator("[lang=fr]").last.inner_text()
         assert f"consent:{event.no}" in page.inner_text("main")
 
