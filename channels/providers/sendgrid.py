@@ -40,7 +40,9 @@ from channels.http_adapter import DATA_ERRORS, Clock, error_from_status, fetch, 
 from channels.mail_batching import MailBatch, email_of, group_mails, own_text, single
 from channels.registry import AdapterContext, Pattern, ProviderPlugin, VariableReader, WebhookEndpoint, WebhookRequest
 from channels.send_window import SendWindow
+from channels.sendgrid_lists import read_lists
 from channels.signature_age import check_signature_age
+from channels.suppression_lists import ListedByProvider
 from channels.validation import check_mail
 
 API = "https://api.sendgrid.com"
@@ -75,6 +77,7 @@ class SendGrid:
         sdk = SendGridAPIClient(api_key).client
         self._headers = header_lines(sdk.request_headers | {"Content-Type": "application/json"})
         self._send_url = f"{base_url.rstrip('/')}/v3/mail/send"
+        self._base_url = base_url
         self._scopes_url = f"{base_url.rstrip('/')}/v3/scopes"
 
     def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
@@ -142,6 +145,10 @@ class SendGrid:
             return answer
         scopes = answer.fields().get("scopes")
         return None if isinstance(scopes, list) and "mail.send" in scopes else Misconfigured("no_mail_send_scope")
+
+    def suppression_lists(self, since: datetime | None) -> Iterator[Sequence[ListedByProvider] | ChannelError]:
+        """Yield the entries of SendGrid's lists. The key needs the right to read suppressions."""
+        return read_lists(self._http, self._headers, self._base_url, since, self._now)
 
     def close(self) -> None:
         """Close connections."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from pydantic_core import from_json
 
@@ -152,10 +153,39 @@ def signed_settings(state: SandboxState, request: SandboxRequest) -> SandboxResp
     return _check_key(state, request) or SandboxResponse(200, json.dumps({"public_key": state.signer.public_key}).encode())
 
 
+# Which addresses are on which list: those that cause, or were told to have caused, the event.
+LISTED: dict[str, tuple[str, ...]] = {
+    "/v3/suppression/bounces": ("bounce", "dropped"),
+    "/v3/suppression/spam_reports": ("spam", "spamreported"),
+    "/v3/suppression/unsubscribes": ("unsubscribe", "unsubscribed"),
+    "/v3/suppression/invalid_emails": (),
+}
+LIST_ROWS_MAX = 500
+
+
+def suppressions(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
+    """`GET /v3/suppression/…?start_time=…&end_time=…&limit=…&offset=…`: newest first, from the arrival log."""
+    if refused := _check_key(state, request):
+        return refused
+    query, names = dict(parse_qsl(request.head.query)), LISTED[request.head.path]
+    try:
+        start, end = int(query.get("start_time", 0)), int(query.get("end_time", 2**40))
+        limit, offset = min(int(query.get("limit", LIST_ROWS_MAX)), LIST_ROWS_MAX), int(query.get("offset", 0))
+    except ValueError:
+        return refusal(400)
+    rows: dict[str, int] = {}
+    for line in (json.loads(line) for block in state.log.lines(provider="sendgrid") for line in block.splitlines()):
+        if line["address"].partition("@")[0].partition("+")[0].lower() in names and start <= int(line["at"]) <= end:
+            rows.setdefault(line["address"], int(line["at"]))
+    listed = [{"email": address, "created": created} for address, created in rows.items()][::-1]
+    return SandboxResponse(200, json.dumps(listed[offset : offset + limit]).encode())
+
+
 _HANDLERS: Mapping[str, dict[str, RouteHandler]] = {
     "/v3/mail/send": {"POST": send},
     "/v3/scopes": {"GET": scopes},
     "/v3/user/webhooks/event/settings/signed": {"GET": signed_settings},
+    **{path: {"GET": suppressions} for path in LISTED},
 }
 
 

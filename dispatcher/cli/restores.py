@@ -155,7 +155,9 @@ def _print(restore: RestoreStatus) -> None:
     )
     if restore.is_held:
         _print_works(restore)
-        out.print("first recover the opt-outs: `dispatcher restore replay`, `dispatcher suppressions import`", markup=False)
+        out.print(
+            "first recover the opt-outs: `dispatcher restore replay`, `dispatcher suppressions pull` and `import`", markup=False
+        )
         out.print("then: `dispatcher restore release --reason TEXT [--campaign ID=send|unresolved]`", markup=False)
 
 

@@ -13,7 +13,7 @@ from channels.base import Channel
 from dispatcher.cli.identity import open_for, services_for_all
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, plural, print_json, progress, rows
 from dispatcher.consent import suppressions
-from dispatcher.consent.suppressions import SuppressionFilter, SuppressionRecord, SuppressionRequest
+from dispatcher.consent.suppressions import ListsNotRead, SuppressionFilter, SuppressionRecord, SuppressionRequest
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.intake.errors import BadInput, InputError
@@ -59,6 +59,34 @@ def import_(
         if imported.rejects:
             err.print(f"rows with a problem: {imported.rejects}", markup=False)
     if imported.rejected and not imported.taken:
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def pull(
+    since: Annotated[str | None, typer.Option("--since", help="Only entries from this day on. Default: all.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Suppress the addresses on the providers' own lists: after a restore, or when webhook calls were lost. Safe to repeat."""
+    moment = _moment(since)
+    services, who = open_for(Right.SUPPRESSIONS, act=AuditNote(AuditAction.IMPORT, "suppressions"))
+    without = suppressions.without_lists(services)
+    try:
+        with progress("reading", None) as (bar, task):
+            done = suppressions.pull(services, moment, who, dry_run, lambda read: bar.update(task, completed=read))
+    except ListsNotRead as error:
+        fail(str(error), REFUSED)
+    views = {name: suppressions.import_view(imported, dry_run) for name, imported in done.items()}
+    if as_json:
+        print_json({"dry_run": dry_run, "providers": views, "without_lists": without})
+    else:
+        for name, view in views.items():
+            reasons = {f"reason {reason}": count for reason, count in view["reasons"].items()}
+            pairs(f"{name}, would be done" if dry_run else name, reasons | {key: n for key, n in view.items() if type(n) is int})
+        if without:
+            out.print(f"no list to read: {', '.join(without)}; for theirs: `dispatcher suppressions import`", markup=False)
+    if not done:
         raise typer.Exit(REFUSED)
 
 

@@ -10,17 +10,28 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from channels.base import Channel
+from channels.base import Channel, ChannelError
+from channels.lookup import unwrap
+from channels.suppression_lists import ListedByProvider, with_lists
 from dispatcher.domain import addresses
 from dispatcher.domain.addresses import InvalidAddress
 from dispatcher.domain.derived_keys import KeyRing, fingerprint
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.intake.suppression_list import NOT_READ, ListRow, SuppressionList, format_names, read_list, recognised
+from dispatcher.intake.suppression_list import (
+    NOT_READ,
+    ListRow,
+    SuppressionList,
+    format_names,
+    listed_by_provider,
+    read_list,
+    recognised,
+)
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import address_keys, suppression_import, suppression_search
 from dispatcher.ledger.consent.suppression_import import ListCounts
@@ -29,7 +40,7 @@ from dispatcher.ledger.secret_keys import short
 from dispatcher.runtime.services import Services
 
 __all__ = ["SuppressionFilter", "SuppressionImport", "SuppressionRecord", "SuppressionRequest", "export_csv", "find"]
-__all__ += ["format_names", "import_list", "import_view", "lift", "page", "view"]
+__all__ += ["format_names", "import_list", "import_view", "lift", "page", "pull", "view", "without_lists"]
 
 BATCH_ROWS = 10_000
 PAGE_ROWS = 5_000
@@ -73,6 +84,13 @@ class SuppressionImport:
     reasons: Mapping[str, int] = field(default_factory=dict)
 
 
+class ListsNotRead(Exception):
+    """Lists of providers could not be read to their end. The message has their codes, and no address."""
+
+    def __init__(self, errors: Iterable[str]) -> None:
+        super().__init__(f"not read to the end: {'; '.join(errors)}. What could be read is suppressed: run it again")
+
+
 @dataclass
 class _Problems:
     """The rows of which something could not be read: the first ones, and a file of all, created with its first row."""
@@ -105,16 +123,60 @@ def import_list(services: Services, request: SuppressionRequest, progress: Progr
     for name, word in (("reason", request.reason), ("source", request.source)):
         if word is not None and not re.fullmatch(WORD, word):
             raise BadInput(InputError(str(request.path), 0, name, "should be a word such as opted_out, in small letters"))
-    now, list_format = services.clock(), request.format or recognised(request.path)
+    list_format = request.format or recognised(request.path)
     source = SuppressionList(
         request.path,
-        now,
+        services.clock(),
         list_format,
         request.reason,
         request.source,
         frozenset(short(fingerprint(key)) for key in services.secret),
         services.policy.files,
     )
+    return _suppress(services, request, read_list(source), list_format, progress)
+
+
+def pull(
+    services: Services, since: datetime | None, actor: str, dry_run: bool, progress: Progress | None = None
+) -> Mapping[str, SuppressionImport]:
+    """Suppress the addresses on the providers' own lists; the result of each provider that has any.
+
+    It finds those that opted out while this program could not hear of it. Each list is read to its end before anything is written.
+    Safe to repeat. Raises `ListsNotRead`, after what could be read is suppressed.
+    """
+    done: dict[str, SuppressionImport] = {}
+    errors: list[str] = []
+    for adapter in with_lists(services.providers.values()):
+        entries: list[ListedByProvider] = []
+        for page in adapter.suppression_lists(since):
+            if isinstance(page, ChannelError):
+                errors.append(f"{adapter.name}: {page}")
+            else:
+                entries += page
+                if progress:
+                    progress(len(entries))
+        listed = listed_by_provider(entries, adapter.channel, adapter.name, services.policy.files)
+        request = SuppressionRequest(Path(adapter.name), actor, dry_run=dry_run)
+        done[adapter.name] = _suppress(services, request, listed, adapter.name)
+    if errors:
+        raise ListsNotRead(errors)
+    return done
+
+
+def without_lists(services: Services) -> list[str]:
+    """The providers in use that have no list to read: their opt-outs come by file."""
+    readable = {adapter.name for adapter in with_lists(services.providers.values())}
+    return sorted({adapter.name for each in services.providers.values() for adapter in unwrap(each)} - readable)
+
+
+def _suppress(
+    services: Services,
+    request: SuppressionRequest,
+    listed_rows: Iterator[ListRow],
+    list_format: str,
+    progress: Progress | None = None,
+) -> SuppressionImport:
+    now = services.clock()
     rows: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     counts = ListCounts()
@@ -123,7 +185,7 @@ def import_list(services: Services, request: SuppressionRequest, progress: Progr
         closing(_Problems(request.rejects)) as problems,
         suppression_import.previewing(connection) if request.dry_run else nullcontext(),
     ):
-        for batch in _batches(read_list(source)):
+        for batch in _batches(listed_rows):
             for row in batch:
                 rows["taken" if row.addresses else "rejected" if row.problem else "ignored"] += 1
                 if row.problem:

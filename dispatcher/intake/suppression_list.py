@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from channels.base import Channel
+from channels.suppression_lists import ListedByProvider
 from dispatcher.domain import addresses, opt_out_keywords
 from dispatcher.domain.addresses import InvalidAddress
 from dispatcher.domain.notation import day, trim
@@ -143,6 +144,17 @@ def read_list(source: SuppressionList) -> Iterator[ListRow]:
         yield from _read(
             source, columns, lambda row: _listed(source, form, row), lambda row: _rescued(source, row, form.reason, form.source)
         )
+
+
+def listed_by_provider(entries: Iterable[ListedByProvider], channel: Channel, source: str, rules: FileRules) -> Iterator[ListRow]:
+    """Entries of a provider's list, as if they were the rows of a file."""
+    for number, entry in enumerate(entries, start=1):
+        try:
+            address = _address(channel, trim(entry.address), "email" if channel is Channel.EMAIL else "phone", rules)
+        except _UnusableCell as error:
+            yield ListRow(number, (), error.field, str(error))
+        else:
+            yield ListRow(number, (_suppressed(channel, address, entry.reason, source, entry.at),))
 
 
 def _read(
