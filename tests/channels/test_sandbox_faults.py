@@ -111,7 +111,7 @@ def test_random_faults_repeat_with_the_same_seed() -> None:
 
 def test_an_answer_can_be_late_and_cut(sandbox: SandboxClient) -> None:
     sandbox.set_faults([{"provider": "twilio", "cut": 300, "taken": True, "delay_seconds": 0.05}])
-    connection = http.client.HTTPConnection(urlsplit(sandbox.url).netloc, timeout=5)
+    connection = http.client.HTTPConnection(urlsplit(sandbox.url).netloc, timeout=30)
     headers = {"Authorization": "Basic QUM6dA==", "Content-Type": "application/x-www-form-urlencoded"}
     body = urlencode({"To": "+32470000001", "From": SENDER, "Body": "x"})
     connection.request("POST", "/2010-04-01/Accounts/AC/Messages.json", body, headers)

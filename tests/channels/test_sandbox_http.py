@@ -22,7 +22,7 @@ from tests.support.sandbox_clients import (
 
 def exchange_raw(sandbox: SandboxClient, sent: bytes, pieces: int = 1) -> bytes:
     """Send raw bytes in `pieces` parts. Returns all bytes until the sandbox closes the connection."""
-    with socket.create_connection(("127.0.0.1", urlsplit(sandbox.url).port or 0), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", urlsplit(sandbox.url).port or 0), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         size = -(-len(sent) // pieces)
         for start in range(0, len(sent), size):
@@ -66,7 +66,7 @@ def test_bytes_that_are_not_http_get_a_400(sandbox: SandboxClient, sent: bytes) 
     ],
 )
 def test_unknown_paths_get_the_providers_own_error(sandbox: SandboxClient, method: str, path: str, status: int, key: str) -> None:
-    connection = http.client.HTTPConnection(urlsplit(sandbox.url).netloc, timeout=5)
+    connection = http.client.HTTPConnection(urlsplit(sandbox.url).netloc, timeout=30)
     connection.request(method, path)
     answer = connection.getresponse()
     assert answer.status == status

@@ -226,7 +226,7 @@ except KeyboardInterrupt:
     assert command.stdout.readline() == "up\n"
     assert command.pid not in {os.getpgid(process.pid) for process in running(home)}
     os.killpg(command.pid, signal.SIGINT)
-    assert command.communicate(timeout=60) == ("stopped cleanly\n", "")
+    assert command.communicate(timeout=240) == ("stopped cleanly\n", "")
     assert running(home) == []
     assert "fast shutdown request" in (home / "postgres" / "log").read_text()
 

@@ -124,11 +124,11 @@ def test_after_a_restore_nobody_gets_it_twice_or_after_leaving(site: Site, tmp_p
         add_people(services, *(person(each, number % 100) for number, each in enumerate(EVERYBODY)))
         submit(services, "later", send_at=(services.clock() + timedelta(hours=1)).isoformat())
         submit(services, "spring", rate_per_second=RATE)
-        assert wait_until(lambda: site.arrived().total() >= 10, 60), site.log()
+        assert wait_until(lambda: site.arrived().total() >= 10, 240), site.log()
         backup = json.loads(site.command("backup", "create", str(tmp_path / "backups"), "--json"))["backup"]
         in_backup = site.arrived().total()
         opt_out(services, LEAVES)
-        assert wait_until(lambda: site.arrived().total() >= in_backup + 20, 60), site.log()
+        assert wait_until(lambda: site.arrived().total() >= in_backup + 20, 240), site.log()
         feed.write_text("".join(f"{json.dumps(each)}\n" for each in all_events(services)), encoding="utf-8")
     site.command("restore", "run", backup, "--replace")
     sent = site.arrived().total()
@@ -144,6 +144,6 @@ def test_after_a_restore_nobody_gets_it_twice_or_after_leaving(site: Site, tmp_p
         assert set(site.arrived().values()) == {1}, "somebody got it twice"
         sent = site.arrived().total()
         editing.edit(services, "later", {"send_at": None}, "tests")
-        assert wait_until(lambda: states(services, "later") == {"accepted": len(EVERYBODY) - 1, "refused": 1}, 60), site.log()
+        assert wait_until(lambda: states(services, "later") == {"accepted": len(EVERYBODY) - 1, "refused": 1}, 240), site.log()
     later = site.arrived(after=sent)
     assert (set(later.values()), f"{LEAVES}@example.org" in later) == ({1}, False)

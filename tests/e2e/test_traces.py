@@ -117,16 +117,16 @@ def test_a_campaign_is_one_trace_and_nothing_personal_is_in_any(database: str, b
         form = {"id": "crm", "url": crm.url, "batch_max": 100, "types": ["dispatcher.message.*"]}
         event_endpoints.add(services, event_endpoints.parse_form(form), "tests")
         with program(environ, tmp_path, port) as log:
-            assert wait_until(lambda: answers(f"{url}/healthz"), 60), log.read_text()[-4000:]
+            assert wait_until(lambda: answers(f"{url}/healthz"), 240), log.read_text()[-4000:]
             rows = [{"recipient": f"c-{number}", "data": OFFER} for number in range(30)]
             campaign = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
             headers = {"Authorization": f"Bearer {key}", "traceparent": f"00-{CALLER}-00f067aa0ba902b7-01"}
             call(f"{url}/v1/campaigns", {**headers, "tracestate": "who=anna-peeters", "baggage": "who=anna-peeters"}, campaign)
-            assert wait_until(lambda: any(each.name == "delivery report" for each in collector.spans), 60), log.read_text()[-4000:]
-            assert wait_until(lambda: {each.name for each in collector.spans if each.trace == CALLER} >= WAY, 60), names(collector)
+            assert wait_until(lambda: any(each.name == "delivery report" for each in collector.spans), 240), log.read_text()[-4000:]
+            assert wait_until(lambda: {each.name for each in collector.spans if each.trace == CALLER} >= WAY, 240), names(collector)
             token = link_token(double.message(1))
             call(f"{url}/u/{token}?who=anna-peeters", {"User-Agent": "anna-peeters"})
-            assert wait_until(lambda: "GET /u/{token:path}" in names(collector), 60), names(collector)
+            assert wait_until(lambda: "GET /u/{token:path}" in names(collector), 240), names(collector)
         check_parents([each for each in collector.spans if each.trace == CALLER])
         assert not any(name.startswith("run/dispatcher.") for name in names(collector) - WAY - {"run/dispatcher.settle_events"})
         assert {event.get("traceparent", "")[3:35] for event in crm.events} == {CALLER}

@@ -107,7 +107,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_until(met: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(met: Callable[[], bool], seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < deadline

@@ -71,7 +71,7 @@ def received(broker_url: str, *items: bytes) -> list[Any]:
         Consumer(connection, [Queue(LANE)], on_message=messages.append, accept=["json"]),
     ):
         while len(messages) < len(items):
-            connection.drain_events(timeout=30)
+            connection.drain_events(timeout=120)
         for message in messages:
             message.ack()
     return messages

@@ -49,7 +49,7 @@ def erase_meanwhile(services: Services, database: str, write: Callable[[Connecti
             with psycopg.connect(database, autocommit=True) as watcher:
                 while not future.done() and watcher.execute(WAITS).fetchone() == (0,):
                     pass
-        return future.result(timeout=30)
+        return future.result(timeout=120)
 
 
 def kept(services: Services) -> dict[str, Any]:

@@ -240,7 +240,7 @@ def test_the_receiver_of_the_guide_verifies_and_prints_each_event_once(desk: Eve
         subprocess.Popen((sys.executable, str(EXAMPLE), str(port)), env=environ, stdout=file) as program,
     ):
         try:
-            assert wait_until(lambda: event_endpoints.send_test(desk.services, "crm").answer.status == 204, 30)
+            assert wait_until(lambda: event_endpoints.send_test(desk.services, "crm").answer.status == 204, 120)
             say(desk.services, "off", "on", "off")
             deliver_until_done(desk.services)
             event_endpoints.replay_range(desk.services, "crm", first, first + 2, "anna")

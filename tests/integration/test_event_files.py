@@ -164,7 +164,7 @@ def test_a_killed_worker_leaves_no_period_that_looks_whole(services: Services, d
     events = three_hours(services)
     command = (sys.executable, "-c", WORKER, database, str(root(services)), clock(services).now.isoformat(), str(looks))
     path = str(Path(__file__).parents[2])
-    worker = subprocess.run(command, cwd=path, env={**os.environ, "PYTHONPATH": path}, check=False, timeout=60)
+    worker = subprocess.run(command, cwd=path, env={**os.environ, "PYTHONPATH": path}, check=False, timeout=300)
     assert worker.returncode == -signal.SIGKILL
     assert event_files.verify(services, settings(services)).faults == ()  # what has a manifest is whole
     assert len(event_files.manifests(settings(services))) < 3

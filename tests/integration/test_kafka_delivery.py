@@ -56,7 +56,7 @@ with make_services(sys.argv[1], Clock(datetime.now(UTC))) as services:
 def brokers() -> Iterator[str]:
     """Three brokers of a mock cluster, as `host:port` with commas between them."""
     cluster = Producer({"test.mock.num.brokers": 3, "log_level": 0})
-    found = cluster.list_topics(timeout=10).brokers.values()
+    found = cluster.list_topics(timeout=60).brokers.values()
     yield ",".join(f"{each.host}:{each.port}" for each in found)
     del cluster
 
@@ -87,11 +87,11 @@ def received(services: Services, count: int) -> list[Any]:
     """The messages of the topic, until so many different events are there; each partition in its order."""
     assert services.kafka is not None
     consumer = Consumer({"bootstrap.servers": services.kafka.brokers, "group.id": services.kafka.topic, "log_level": 0})
-    known = consumer.list_topics(services.kafka.topic, timeout=10).topics[services.kafka.topic].partitions
+    known = consumer.list_topics(services.kafka.topic, timeout=60).topics[services.kafka.topic].partitions
     consumer.assign([TopicPartition(services.kafka.topic, partition, 0) for partition in known])
     messages: list[Any] = []
     while len({each.value() for each in messages}) < count:
-        message = consumer.poll(30)
+        message = consumer.poll(120)
         assert message is not None, f"{len(messages)} messages, {count} events expected"
         assert message.error() is None, message.error()
         messages.append(message)

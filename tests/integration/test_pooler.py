@@ -68,7 +68,7 @@ def pooler(database_url: str, connect_query: str = QUERY) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def wait_until(met: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_until(met: Callable[[], bool], seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < deadline

@@ -134,7 +134,7 @@ tasks.publish(DueChunk(202611, number, None) for number in range(1000, 1200))
 print(tasks.lane_depths().transactional)
 with celery_app.app.connection() as connection:
     lane = connection.SimpleQueue(next(queue for queue in celery_app.app.conf.task_queues if queue.name == "transactional"))
-    numbers = [lane.get(timeout=5).payload[0][1] for _ in range(200)]
+    numbers = [lane.get(timeout=60).payload[0][1] for _ in range(200)]
 print(min(numbers), max(numbers))
 """
 

@@ -187,7 +187,7 @@ def test_a_prospect_who_becomes_a_customer_meanwhile_is_not_erased(services: Ser
             with psycopg.connect(database, autocommit=True) as watcher:
                 while not future.done() and watcher.execute(WAITS).fetchone() == (0,):
                     time.sleep(0.01)
-        cleared = {done.data.policy_key: done.cleared for done in future.result(timeout=30)}
+        cleared = {done.data.policy_key: done.cleared for done in future.result(timeout=120)}
     assert cleared["prospects"] == 1
     assert ask(services, "SELECT id FROM recipients WHERE erased_at IS NOT NULL") == [("bert",)]
 

@@ -30,7 +30,7 @@ def empty_database(running_engines: Engines, numbers: Iterator[int]) -> Iterator
         yield url
 
 
-def wait_until(met: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(met: Callable[[], bool], seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < deadline

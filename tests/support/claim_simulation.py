@@ -115,7 +115,7 @@ class Stage:
     def step(self, actor: Actor) -> None:
         """Let an actor go on to its next checkpoint, or to its end."""
         actor.turn.release()
-        if not self.back.acquire(timeout=20):
+        if not self.back.acquire(timeout=120):
             raise AssertionError(f"{actor.name} does not come to its next checkpoint: it waits for a lock")
         if actor.error is not None:
             raise actor.error

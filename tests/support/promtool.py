@@ -26,7 +26,7 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
         if os.environ.get("CI"):
             pytest.fail("promtool is missing: install Debian's package prometheus")
         pytest.skip("promtool is not installed")
-    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=300)
 
 
 def check_rules(file: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_message_of_a_killed_child_is_processed_again(app: Any, broker_url: st
     journal = tmp_path / "journal"
     app.send_task("dispatcher.trigger", queue="campaign", args=[str(journal), "die"])
     with worker(broker_url, tmp_path):
-        assert wait_until(lambda: len(lines(journal)) == 2, seconds=60)
+        assert wait_until(lambda: len(lines(journal)) == 2, seconds=240)
     assert len(set(lines(journal))) == 2, "another child process ran it"
 
 
@@ -142,7 +142,7 @@ def test_a_stopping_worker_finishes_its_current_task(app: Any, broker: Redis, br
     for _ in range(2):
         app.send_task("dispatcher.trigger", queue="campaign", args=[str(journal), "linger"])
     with worker(broker_url, tmp_path) as pid:
-        assert wait_until(lambda: len(lines(journal)) == 1, seconds=60)
+        assert wait_until(lambda: len(lines(journal)) == 1, seconds=240)
         os.kill(pid, signal.SIGTERM)
     assert [line == "done" for line in lines(journal)] == [False, True], "it finished the running task"
     assert broker.llen("campaign") == 1, "and the waiting task is still on the broker"
