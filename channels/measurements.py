@@ -48,6 +48,10 @@ class Observer(Protocol):
         """So many messages wait for our own rate limit, the last of them so long."""
         ...
 
+    def breaker_opened(self, provider: str, channel: str, seconds: float) -> None:
+        """The circuit breaker of this process has opened, for so long."""
+        ...
+
 
 _observers: list[Observer] = []
 _names: dict[type[Result], str] = {}

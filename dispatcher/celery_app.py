@@ -42,7 +42,7 @@ from dispatcher.broker_messages import HIDDEN, PUBLISHED_AT, RecordedRequest
 from dispatcher.campaigns import scheduler
 from dispatcher.domain.broker_url import BadBrokerUrl, common_spelling
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce, TaskTimeLimit, WorkerDraining
-from dispatcher.maintenance import heartbeats
+from dispatcher.maintenance import heartbeats, recent_load
 from dispatcher.maintenance.policy_in_force import PolicyWatch
 from dispatcher.runtime import bootstrap, drain, metrics, tracing
 from dispatcher.runtime.logs import configure_logs
@@ -271,13 +271,16 @@ class CurrentWork:
 
 
 def _send_heartbeats() -> None:
-    """Store a heartbeat for the lane of a long task: the tasks that beat sends for that wait behind it."""
+    """Store a heartbeat for the lane of a long task, since the tasks that beat sends for that wait behind it; and what the
+    providers did since the last time."""
     while True:
         time.sleep(heartbeats.HEARTBEAT_SECONDS)
         made, lane = CurrentWork.services, CurrentWork.lane
-        if made is not None and lane is not None:
+        if made is not None:
             with suppress(LedgerUnavailable):
-                heartbeats.record(made, lane)
+                if lane is not None:
+                    heartbeats.record(made, lane)
+                recent_load.record(made)
 
 
 @worker_shutdown.connect
@@ -292,8 +295,11 @@ def _forget_beat_at_end(**_: object) -> None:
 
 
 @worker_process_shutdown.connect
-def _flush_traces(**_: object) -> None:
-    """Export the last spans: a child of a worker ends without the functions of `atexit`."""
+def _flush(**_: object) -> None:
+    """Store the last measurements and export the last spans: a child of a worker ends without the functions of `atexit`."""
+    if CurrentWork.services is not None:
+        with suppress(LedgerUnavailable):
+            recent_load.record(CurrentWork.services)
     tracing.flush()
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from channels.alerts import alert
 from channels.base import Outbound, Provider, Result, StaleClaim, Throttled, Unavailable, Uncertain
 from channels.http_adapter import Clock
+from channels.measurements import observer
 from channels.resilience.wrapper import ProviderWrapper, Results
 from channels.send_window import SendWindow
 
@@ -54,6 +55,8 @@ class CircuitBreaker(ProviderWrapper):
         if self._failures >= self._failures_max:
             if self._now() >= self._open_until:
                 alert(self.name, "paused")
+                if (listener := observer()) is not None:
+                    listener.breaker_opened(self.name, self.channel, self._pause_seconds)
             self._open_until = self._now() + timedelta(seconds=self._pause_seconds)
 
     def _hold(self, batch: Sequence[Outbound]) -> Results:

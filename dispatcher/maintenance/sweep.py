@@ -1,5 +1,5 @@
 """Periodic sweep: look whether the ledger was restored, mark expired claims unresolved, apply the complaint brake, finish
-campaigns, count their balances, end loads that do not go on, measure opt-outs, delete what no longer counts."""
+campaigns, count their balances, end loads that do not go on, measure opt-outs and lanes, delete what no longer counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import cap_reservations, claims, scheduling
 from dispatcher.ledger.inbound import soft_bounces, whatsapp_window
 from dispatcher.ledger.maintenance import alerts
-from dispatcher.maintenance import opt_out_lag
+from dispatcher.maintenance import opt_out_lag, recent_load
 from dispatcher.runtime.services import Services
 
 PRUNE_BATCH = 10_000
@@ -44,3 +44,4 @@ def sweep(services: Services) -> None:
     send_due_seeds(services)
     count_balances(services)
     opt_out_lag.measure(services)
+    recent_load.record_lanes(services)

@@ -34,6 +34,7 @@ from dispatcher.runtime.metric_families import (
     Family,
     label_values,
 )
+from dispatcher.runtime.minute_recorder import MINUTES, MinuteRecorder
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -132,17 +133,26 @@ RECORDER = Recorder()
 
 
 class ChannelObserver:
-    """Records what channels measure."""
+    """Records what channels measure, as metrics and by the minute."""
+
+    def __init__(self, minutes: MinuteRecorder = MINUTES) -> None:
+        self._minutes = minutes
 
     def batch_sent(self, provider: str, channel: str, results: Mapping[str, int], seconds: Sequence[float]) -> None:
         """See `channels.measurements.Observer`."""
+        self._minutes.add_batch(provider, channel, results, seconds)
         RECORDER.count_all(PROVIDER_RESULTS, {(provider, channel, result): number for result, number in results.items()})
         RECORDER.observe(PROVIDER_SECONDS, seconds, (provider, channel))
 
     def rate_limited(self, channel: str, messages: int, seconds_max: float) -> None:
         """See `channels.measurements.Observer`."""
+        self._minutes.add_put_back(channel, messages, seconds_max)
         RECORDER.count(RATE_LIMITED, messages, (channel,))
         RECORDER.observe(RATE_LIMIT_WAIT, (seconds_max,), (channel,))
+
+    def breaker_opened(self, provider: str, channel: str, seconds: float) -> None:
+        """See `channels.measurements.Observer`."""
+        self._minutes.add_opening(provider, channel, seconds)
 
 
 set_observer(ChannelObserver())

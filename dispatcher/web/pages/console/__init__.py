@@ -11,6 +11,7 @@ from typing import Any
 
 from babel.dates import format_date
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from dispatcher.campaigns.overview import Balance
 from dispatcher.campaigns.results import Point
@@ -140,12 +141,24 @@ def reason_words(code: str) -> str:
     return gettext(labels.reason(code))
 
 
+def scroll(label: str, extra: str = "") -> Markup:
+    """The attributes of an area that scrolls: with a name, and within reach of the keyboard (WCAG 2.1.1)."""
+    return Markup('class="{}" tabindex="0" role="region" aria-label="{}"').format(f"scroll {extra}".strip(), label)
+
+
 def age(seconds: float) -> str:
     """A time span in its largest unit."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {unit}"
     return f"{int(seconds)} s"
+
+
+def duration(seconds: float | None) -> str:
+    """A measured time, in milliseconds below a second."""
+    if seconds is None:
+        return "–"
+    return f"{seconds * 1_000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 _environment = Environment(
@@ -159,6 +172,7 @@ _environment = Environment(
 _environment.filters.update(
     number=number,
     age=age,
+    duration=duration,
     quantity=quantity,
     when=when,
     with_times=with_times,
@@ -173,7 +187,7 @@ _environment.globals.update(
     percent=percent, order=ORDER, states=labels.STATES, reason_words=reason_words, campaign_states=labels.CAMPAIGN_STATES
 )
 _environment.filters.update(rate=rate, interval=interval, points=points, whisker=whisker, occurred=occurred)
-_environment.globals["menu"] = menu
+_environment.globals.update(menu=menu, scroll=scroll)
 _environment.globals["viewer"] = present_viewer
 _environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]  # by the extension
 _environment.globals.update(_=translate, state_name=state_name)

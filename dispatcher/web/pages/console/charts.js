@@ -3,6 +3,7 @@
 (() => {
   const DRAWN = "drawn";
   const DASHES = [[], [10, 4], [3, 3], [10, 4, 3, 4]];
+  const MARGIN = 300; // seconds on both sides of a single value
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
   // A moment on the clock of the reader, in the language of the page.
@@ -14,7 +15,8 @@
   function numbers(figure) {
     const heads = [...figure.querySelectorAll("th[data-series]")];
     const rows = [...figure.querySelectorAll("tr[data-at]")];
-    const columns = heads.map((head, place) => rows.map((row) => Number(row.querySelectorAll("td")[place].dataset.count)));
+    const value = (cell) => (cell.dataset.count === "" ? null : Number(cell.dataset.count)); // null: nothing to measure
+    const columns = heads.map((head, place) => rows.map((row) => value(row.querySelectorAll("td")[place])));
     return { heads, data: [rows.map((row) => Number(row.dataset.at)), ...columns] };
   }
 
@@ -22,17 +24,17 @@
     const plot = figure.querySelector(".plot");
     const { heads, data } = numbers(figure);
     plot.replaceChildren();
-    if (data[0].length < 2) return; // one interval is no line
+    if (data[0].length === 0) return;
     plot.classList.add(DRAWN);
     const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 } };
     const count = (value) => (value === null ? "–" : value.toLocaleString("en").replaceAll(",", "\u202f"));
     const series = heads.map((head, place) => ({
       label: head.textContent,
       stroke: colour(`chart-${head.dataset.series}`),
-      dash: DASHES[place], // lines differ by more than their colour
+      dash: DASHES[place % DASHES.length], // lines differ by more than their colour
       width: 2,
       value: (_, value) => count(value),
-      points: { show: false },
+      points: { show: true, size: 8, filter: alone },
     }));
     const zone = figure.dataset.zone;
     const moment = (_, at) => (at === null ? "–" : text(at, zone, { dateStyle: "short", timeStyle: "short" }));
@@ -40,7 +42,10 @@
       width: plot.clientWidth,
       height: 260,
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), zone),
-      scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.05)] } },
+      scales: {
+        x: { range: (_, low, high) => (low === high ? [low - MARGIN, high + MARGIN] : [low, high]) },
+        y: { range: (_, low, high) => [0, Math.max(1, high * 1.05)] },
+      },
       series: [{ label: figure.querySelector("th").textContent, value: moment }, ...series],
       axes: [
         { ...axis, ...dates(zone) },
@@ -51,6 +56,13 @@
     new ResizeObserver(() => {
       if (chart.root.isConnected && plot.clientWidth > 0) chart.setSize({ width: plot.clientWidth, height: 260 });
     }).observe(plot);
+  }
+
+  // The values that no line shows, because there is none before or after them.
+  function alone(chart, place) {
+    const values = chart.data[place];
+    const known = (at) => values[at] !== null && values[at] !== undefined;
+    return [...values.keys()].filter((at) => known(at) && !known(at - 1) && !known(at + 1));
   }
 
   // The labels of the axis: times of a day, and its date where the day begins.
