@@ -39,6 +39,7 @@ BASES = {
     "converted": "attempted",
     "held_out_opted_out": "held_out",
     "held_out_converted": "held_out",
+    "opted_out_in_window": "attempted",
 }
 
 

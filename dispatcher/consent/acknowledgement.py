@@ -20,6 +20,7 @@ from dispatcher.ledger.campaigns import audience
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.consent.events import ConsentEvent
+from dispatcher.ledger.consent.hash_chain import MARKETING_OBJECTION
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.spec_codec import spec_to_json
 from dispatcher.runtime.template_versions import digests_of, store_sources
@@ -27,7 +28,6 @@ from dispatcher.runtime.template_versions import digests_of, store_sources
 Publish = Callable[[Iterable[DueChunk]], None]
 
 TEMPLATE = "optout_acknowledgement"
-MARKETING_OBJECTION = "objection:marketing"
 SEVERAL = "several"  # the scope of a request that refuses more than one thing, but not all
 
 log = structlog.get_logger()
@@ -71,11 +71,7 @@ def publish_acknowledgements(publish: Publish, *chunks: DueChunk | None) -> None
 
 def is_opt_out(event: ConsentEvent) -> bool:
     """Whether the event is an opt-out: an offer type set to none, a channel to off, or an objection to marketing."""
-    kind = event.subject.partition(":")[0]
-    return (kind, event.new_value) in {("offer", "none"), ("channel", "off")} or (event.subject, event.new_value) == (
-        MARKETING_OBJECTION,
-        "on",
-    )
+    return event.is_opt_out
 
 
 def _scope(opt_outs: Sequence[ConsentEvent]) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dispatcher.consent.acknowledgement import Publish, acknowledge, is_opt_out, publish_acknowledgements
+from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.preferences import BadChoice, Change
 from dispatcher.domain.recipient import Choice
 from dispatcher.intake.campaign import ValidationContext
@@ -27,7 +28,8 @@ class PreferenceChange:
 
     `wording` is the version of the text that the person saw. `said_at` None stands for now. With `expected_version`, the change is
     recorded only if the recipient still has that version. `entity` is the company in whose name an opt-out is acknowledged.
-    `contract_version` is the version of the contract that a choice of "tailored" accepts; "" where it is not known.
+    `contract_version` is the version of the contract that a choice of "tailored" accepts; "" where it is not known. `message` is
+    the message whose link led to the choice, if any.
     """
 
     recipient_id: str
@@ -39,6 +41,7 @@ class PreferenceChange:
     expected_version: int | None = None
     entity: str | None = None
     contract_version: str = ""
+    message: MessageId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,9 @@ def record(services: Services, publish: Publish, change: PreferenceChange, step:
             recorded = events.record(
                 connection,
                 services.secret,
-                ConsentStatement(change.recipient_id, tuple(change.changes), change.said_at or now, change.contract_version),
+                ConsentStatement(
+                    change.recipient_id, tuple(change.changes), change.said_at or now, change.contract_version, change.message
+                ),
                 Provenance(change.source, change.actor, change.wording),
                 now,
                 change.expected_version,

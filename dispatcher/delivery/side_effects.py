@@ -10,6 +10,7 @@ from channels.base import Channel, EventKind
 from dispatcher.consent import acknowledgement
 from dispatcher.delivery.outcomes import Outcome
 from dispatcher.domain.derived_keys import KeyRing
+from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.opt_out_keywords import ReplyMeaning
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import GROUP_OF, Source
@@ -36,7 +37,7 @@ class ProviderOptOut:
     """An opt-out that a provider reported. `entity` is the company in whose name it is acknowledged.
 
     It holds for everybody who has the address: which of several owners opted out cannot be known. `recipient_id` is None where the
-    report names no message of ours.
+    report names no message of ours. `message` is the one that the opt-out answers; None where that is not known.
     """
 
     recipient_id: str | None
@@ -45,6 +46,7 @@ class ProviderOptOut:
     provider: str
     code: str
     entity: str | None
+    message: MessageId | None = None
 
 
 def suppressions_after(key: bytes, outcome: Outcome, channel: Channel, provider: str) -> list[Suppression]:
@@ -83,7 +85,10 @@ def opt_out(connection: Connection, secret: KeyRing, context: ValidationContext,
     if reported.address_key is not None:
         owners.update(recipients.with_address(connection, reported.channel, reported.address_key))
     entity = reported.entity if reported.recipient_id is not None else last_entity(connection, sorted(owners), reported.channel)
-    statements = [ConsentStatement(owner, off, now) for owner in sorted(owners)]
+    statements = [
+        ConsentStatement(owner, off, now, message=reported.message if owner == reported.recipient_id else None)
+        for owner in sorted(owners)
+    ]
     ensure_period(connection, period_of(now))
     with connection.transaction():
         recorded = events.record_all(

@@ -52,7 +52,8 @@ class Tally:
     """Recipients, or messages of one channel or domain, by what became of them.
 
     `attempted`: the program tried to send. `accepted`, `delivered` and `read` each contain the next. `opted_out` and `converted`
-    are of the attempted; those of the control group (`held_out`) have fields of their own.
+    are of the attempted; those of the control group (`held_out`) have fields of their own. `opted_out` counts opt-outs that came
+    from a message of the campaign; `opted_out_in_window` and `held_out_opted_out` count all, so that the groups can be compared.
     """
 
     recipients: int = 0
@@ -68,6 +69,7 @@ class Tally:
     converted: int = 0
     held_out_opted_out: int = 0
     held_out_converted: int = 0
+    opted_out_in_window: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))

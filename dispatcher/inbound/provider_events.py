@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -18,10 +18,13 @@ from dispatcher.delivery.outcomes import after_provider_event, event_effect
 from dispatcher.delivery.retries import retry_at
 from dispatcher.delivery.side_effects import OPT_OUT_REASONS, ProviderOptOut
 from dispatcher.domain import addresses
+from dispatcher.domain.campaign_results import DELIVERED, Measure
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import MessageStatus, State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.campaign import ValidationContext
+from dispatcher.ledger.campaigns import report_counts
+from dispatcher.ledger.campaigns.report_counts import Report
 from dispatcher.ledger.connection import Connection, DatabaseError, lend
 from dispatcher.ledger.consent import address_keys, recipients, suppressions
 from dispatcher.ledger.consent.address_keys import Address
@@ -237,11 +240,14 @@ def _change_messages(
     statuses = provider_events.lock(connection, sorted({event.ref for event in batch if event.state is not None}))
     were_unresolved = {ref for ref, status in statuses.items() if status.state is State.UNRESOLVED}
     changes: dict[MessageId, StatusChange] = {}
+    reports: list[Report] = []
     for event in batch:
         status = statuses.get(event.ref)
         change = status_change(status, event, now, random, retry) if status is not None else None
         if status is None or change is None:
             continue
+        if event.campaign_no is not None:
+            reports += [Report(event.campaign_no, measure, event.at) for measure in _reached(status.state, change.state)]
         earlier = changes.get(event.ref)
         if earlier is not None and change.returned is None:
             change = replace(change, returned=earlier.returned)
@@ -250,7 +256,16 @@ def _change_messages(
         provider_events.apply(connection, list(changes.values()), now)
     if resolved := [ref for ref in changes if ref in were_unresolved]:
         unresolved.remove(connection, resolved)
+    report_counts.add(connection, reports)
     return changes
+
+
+def _reached(before: State, after: State) -> Iterator[Measure]:
+    """What a delivery report adds to the results of a campaign. A message that is read or complained about was delivered. Pure."""
+    if after in DELIVERED and before not in DELIVERED:
+        yield Measure.DELIVERED
+    if after in (State.READ, State.COMPLAINED):
+        yield Measure(after.value)
 
 
 def status_change(
@@ -294,7 +309,8 @@ def _apply_to_person(connection: Connection, secret: KeyRing, context: Validatio
         suppressions.lift(connection, (event.channel, key), OPT_OUT_REASONS, event.at, now, by_report=True)
     if not effect.opt_out:
         return []
-    reported = ProviderOptOut(event.recipient_id, key, event.channel, event.provider, code, event.entity)
+    message = event.ref if event.state is not None else None
+    reported = ProviderOptOut(event.recipient_id, key, event.channel, event.provider, code, event.entity, message)
     return side_effects.opt_out(connection, secret, context, reported)
 
 

@@ -46,6 +46,7 @@ RELEASED = {
     "0038_conversions.py": "77644719ad944edea4f6a76a65d357e0255cc7c17fbbe16e3f67df6af19079cc",
     "0039_schema_compatibility.py": "2789508903ac63f7c182724302152debc9a1f27350fb580c741a7627cd86589c",
     "0040_reading_habits.py": "a72eb2524014ba4c513bf6850e0bb69498b83dba84ef819079acf5b03514dbe2",
+    "0043_load_samples.py": "ee92bc2f8b77d446228c56d7b6c7a44662039b0ec2f182835f8e989ea425e7de",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A

@@ -37,6 +37,7 @@ class Campaign:
     released_by: str | None
     note: str
     version: int  # the number of its edits
+    results_recorded: bool  # delivery reports and origins of opt-outs are recorded as they come; not for campaigns of long ago
 
     @property
     def is_loading(self) -> bool:
@@ -156,7 +157,7 @@ _SELECT = """
     SELECT c.no, c.id, c.period, c.state, c.spec, c.fanned_out,
            (SELECT coalesce(sum(size), 0)::int FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no) AS audience,
            c.invalid, c.created_at, c.started_at, c.finished_at, c.submitted_by, c.released_by, c.note,
-           c.version
+           c.version, c.results_recorded
     FROM campaigns c
 """
 

@@ -20,6 +20,7 @@ from dispatcher.domain.campaign_results import (
     Tally,
 )
 from dispatcher.domain.message import State
+from dispatcher.ledger.campaigns import report_counts
 from dispatcher.ledger.campaigns.lifecycle import Campaign
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.message_key import same_chunk
@@ -42,14 +43,14 @@ class OptOutWindow:
 
 
 _STATES: Mapping[str, Sequence[State]] = {
-    "is_held_out": (State.HELD_OUT,),
-    "is_refused": (State.REFUSED,),
-    "is_attempted": ATTEMPTED,
-    "is_accepted": ACCEPTED,
-    "is_delivered": DELIVERED,
-    "is_read": (State.READ,),
-    "is_failed": FAILED,
-    "is_complained": (State.COMPLAINED,),
+    "held_out": (State.HELD_OUT,),
+    "refused": (State.REFUSED,),
+    "attempted": ATTEMPTED,
+    "accepted": ACCEPTED,
+    "delivered": DELIVERED,
+    "read": (State.READ,),
+    "failed": FAILED,
+    "complained": (State.COMPLAINED,),
 }
 
 # The name of a message's group; NULL where it is in none, because no channel was chosen, or another one than e-mail.
@@ -70,15 +71,11 @@ _OPT_OUTS = """
            OR subject = 'objection:marketing' AND new_value = 'on')
     GROUP BY recipient_id
 """
-_CONVERSIONS = "SELECT DISTINCT recipient_id FROM conversions WHERE campaign_no = %(no)s"
-
-_COUNTS = """
-    count(*), count(*) FILTER (WHERE is_held_out), count(*) FILTER (WHERE is_refused), count(*) FILTER (WHERE is_attempted),
-    count(*) FILTER (WHERE is_accepted), count(*) FILTER (WHERE is_delivered), count(*) FILTER (WHERE is_read),
-    count(*) FILTER (WHERE is_failed), count(*) FILTER (WHERE is_complained),
-    count(o.recipient_id) FILTER (WHERE is_attempted), count(v.recipient_id) FILTER (WHERE is_attempted),
-    count(o.recipient_id) FILTER (WHERE is_held_out), count(v.recipient_id) FILTER (WHERE is_held_out)
+_ATTRIBUTED = """
+    SELECT m.recipient_id, min(g.recorded_at) AS at FROM opt_out_origins g JOIN messages m USING (period, chunk, row, leg)
+    WHERE g.campaign_no = %(no)s AND g.recorded_at < %(until)s GROUP BY m.recipient_id
 """
+_CONVERSIONS = "SELECT DISTINCT recipient_id FROM conversions WHERE campaign_no = %(no)s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +87,16 @@ class GroupTally:
     tally: Tally
 
 
-def tallies(connection: Connection, campaign: Campaign, window: OptOutWindow, by: Dimension | None = None) -> list[GroupTally]:
-    """The counts by variant, and by one dimension more. Recipients without a decision so far are in no group.
+@dataclass(frozen=True, slots=True)
+class MessageCount:
+    """Messages of one state and group, by the minutes in which they were accepted and in which they ended, if they did."""
 
-    Everything comes from one scan of the campaign's messages, which is what takes the time. A recipient with several legs counts
-    once, but for a dimension of messages each leg does. Language, companies and domain are those that the ledger has now.
-    """
-    statement = f"""
-        SELECT f.template, f.name, {_COUNTS}
-        FROM ({_facts(campaign, by)}) f
-        LEFT JOIN ({_OPT_OUTS}) o ON o.recipient_id = f.recipient_id
-        LEFT JOIN ({_CONVERSIONS}) v ON v.recipient_id = f.recipient_id
-        GROUP BY 1, 2
-    """
-    rows = connection.execute(statement, _parameters(campaign, window))
-    return [GroupTally(template, name, Tally(*counts)) for template, name, *counts in rows]
+    template: str
+    name: str | None
+    state: State
+    accepted_at: datetime | None
+    ended_at: datetime | None
+    count: int
 
 
 def has_one_leg(campaign: Campaign) -> bool:
@@ -112,28 +104,127 @@ def has_one_leg(campaign: Campaign) -> bool:
     return campaign.spec.route == "first" and campaign.spec.fallback_after_seconds is None
 
 
-def _facts(campaign: Campaign, by: Dimension | None) -> str:
-    """One row for each recipient, or for each message where the dimension is one of messages."""
-    group = _GROUPS.get(by, "NULL::text") if by else "NULL::text"
-    template = "m.decision->'job'->>1" if campaign.spec.variants else "''"
-    people = "LEFT JOIN recipients r ON r.id = m.recipient_id" if by in _OF_RECIPIENTS else ""
-    flags = {name: f"m.state IN ({', '.join(repr(state.value) for state in states)})" for name, states in _STATES.items()}
-    source = f"FROM messages m JOIN chunks k ON {same_chunk('k', 'm')} {people} WHERE {_MINE}"
+def _minute(at: str) -> str:
+    """The minute of a time. `date_bin` is faster than `date_trunc`."""
+    return f"date_bin('1 minute', {at}, '2000-01-01 00:00+00')"
+
+
+def messages(connection: Connection, campaign: Campaign, by: Dimension | None = None) -> list[MessageCount]:
+    """The campaign's messages by group and time, from one scan, which is what takes the time: everything else is small.
+
+    Few groups, because the second time is one of failures and refusals. Language, companies and domain are those that the ledger
+    has now. Recipients without a decision so far are in no group.
+    """
+    rows = connection.execute(
+        f"""
+        SELECT {_template(campaign)}, {_name(by)}, m.state,
+               CASE WHEN m.state = ANY(%(accepted)s) THEN {_minute("coalesce(m.accepted_at, m.updated_at)")} END,
+               CASE WHEN m.state = ANY(%(ended)s) THEN {_minute("m.updated_at")} END, count(*)
+        FROM messages m JOIN chunks k ON {same_chunk("k", "m")} {_people(by)} WHERE {_MINE} GROUP BY 1, 2, 3, 4, 5
+        """,
+        {"period": campaign.period, "no": campaign.no, "accepted": list(ACCEPTED), "ended": list(_ENDED)},
+    )
+    return [MessageCount(template, name, State(state), *rest) for template, name, state, *rest in rows]
+
+
+def tallies(
+    connection: Connection, campaign: Campaign, window: OptOutWindow, counted: Sequence[MessageCount], by: Dimension | None = None
+) -> list[GroupTally]:
+    """The counts by variant, and by one dimension more, with the answers of recipients. `counted`: the messages, by the same one.
+
+    A recipient with several legs counts once, but for a dimension of messages each leg does.
+    """
     if by in PER_MESSAGE or has_one_leg(campaign):
-        columns = ", ".join(f"{flag} AS {name}" for name, flag in flags.items())
-        return f"SELECT m.recipient_id, coalesce({template}, '') AS template, {group} AS name, {columns} {source}"
+        found = [GroupTally(each.template, each.name, _tally(each.state, each.count)) for each in counted]
+    else:
+        found = _by_recipient(connection, campaign, by)
+    has_control_group = any(each.tally.held_out for each in found)
+    return found + _answers(connection, campaign, window, by, has_control_group)
+
+
+def _tally(state: State, count: int) -> Tally:
+    return Tally(recipients=count, **{name: count for name, states in _STATES.items() if state in states})
+
+
+def _by_recipient(connection: Connection, campaign: Campaign, by: Dimension | None) -> list[GroupTally]:
+    """Recipients with several legs: each counts where one of the legs got."""
+    flags = {name: f"m.state IN ({', '.join(repr(state.value) for state in states)})" for name, states in _STATES.items()}
     columns = ", ".join(f"bool_or({flag}) AS {name}" for name, flag in flags.items() if name not in _OF_ALL_LEGS)
     of_all = ", ".join(f"bool_and({_OF_ALL_LEGS[name]}) AND bool_or({flags[name]}) AS {name}" for name in _OF_ALL_LEGS)
-    names = f"coalesce(min({template}), '') AS template, min({group}) AS name"
-    return f"SELECT m.recipient_id, {names}, {columns}, {of_all} {source} GROUP BY m.chunk, m.row, m.recipient_id"
+    counts = ", ".join(f"count(*) FILTER (WHERE {name})" for name in _STATES)
+    rows = connection.execute(
+        f"""
+        SELECT template, name, count(*), {counts} FROM (
+            SELECT min({_template(campaign)}) AS template, min({_name(by)}) AS name, {columns}, {of_all}
+            FROM messages m JOIN chunks k ON {same_chunk("k", "m")} {_people(by)} WHERE {_MINE} GROUP BY m.chunk, m.row
+        ) recipient GROUP BY 1, 2
+        """,
+        {"period": campaign.period, "no": campaign.no},
+    )
+    return [
+        GroupTally(template, name, Tally(recipients=total, **dict(zip(_STATES, numbers, strict=True))))
+        for template, name, total, *numbers in rows
+    ]
+
+
+def _answers(
+    connection: Connection, campaign: Campaign, window: OptOutWindow, by: Dimension | None, has_control_group: bool
+) -> list[GroupTally]:
+    """Opt-outs and conversions by group, each from the recipients who did so: they are few.
+
+    Opt-outs of all kinds in the window are needed for the comparison with a control group, which got no message to answer.
+    """
+    sources = {"converted": _CONVERSIONS}
+    if campaign.results_recorded:
+        sources["opted_out"] = f"SELECT recipient_id FROM ({_ATTRIBUTED}) g"
+    if has_control_group or not campaign.results_recorded:
+        sources["any_opt_out"] = f"SELECT recipient_id FROM ({_OPT_OUTS}) o"
+    legs = "m.chunk, m.row, m.leg" if by in PER_MESSAGE else "m.chunk, m.row"
+    found = []
+    for what, people in sources.items():
+        rows = connection.execute(
+            f"""
+            SELECT template, name, count(*) FILTER (WHERE is_attempted), count(*) FILTER (WHERE is_held_out AND NOT is_attempted)
+            FROM (
+                SELECT min({_template(campaign)}) AS template, min({_name(by)}) AS name,
+                       bool_or(m.state = ANY(%(attempted)s)) AS is_attempted, bool_or(m.state = 'held_out') AS is_held_out
+                FROM ({people}) a JOIN messages m ON m.recipient_id = a.recipient_id {_people(by)}
+                WHERE m.period = %(period)s AND m.campaign_no = %(no)s GROUP BY {legs}
+            ) answer GROUP BY 1, 2
+            """,
+            _parameters(campaign, window) | {"attempted": list(ATTEMPTED)},
+        )
+        found += [GroupTally(template, name, _answered(what, campaign, *numbers)) for template, name, *numbers in rows]
+    return found
+
+
+def _answered(what: str, campaign: Campaign, attempted: int, held_out: int) -> Tally:
+    if what == "converted":
+        return Tally(converted=attempted, held_out_converted=held_out)
+    if what == "opted_out":
+        return Tally(opted_out=attempted)
+    of_campaign = 0 if campaign.results_recorded else attempted
+    return Tally(opted_out=of_campaign, opted_out_in_window=attempted, held_out_opted_out=held_out)
+
+
+def _template(campaign: Campaign) -> str:
+    return "coalesce(m.decision->'job'->>1, '')" if campaign.spec.variants else "''"
+
+
+def _name(by: Dimension | None) -> str:
+    return _GROUPS.get(by, "NULL::text") if by else "NULL::text"
+
+
+def _people(by: Dimension | None) -> str:
+    return "LEFT JOIN recipients r ON r.id = m.recipient_id" if by in _OF_RECIPIENTS else ""
 
 
 _MINE = "m.period = %(period)s AND k.period = %(period)s AND k.campaign_no = %(no)s"
 
 # A recipient with several legs is refused, or failed, only where no leg did better.
 _OF_ALL_LEGS = {
-    "is_refused": "m.state = 'refused'",
-    "is_failed": "m.state IN ('refused', 'expired', 'cancelled', 'failed', 'bounced', 'dead')",
+    "refused": "m.state = 'refused'",
+    "failed": "m.state IN ('refused', 'expired', 'cancelled', 'failed', 'bounced', 'dead')",
 }
 
 
@@ -144,19 +235,8 @@ def _parameters(campaign: Campaign, window: OptOutWindow) -> dict[str, Any]:
 # -- over time ---------------------------------------------------------------------------------------------------------
 
 
-def _minute(at: str) -> str:
-    """The minute of a time. `date_bin` is faster than `date_trunc`."""
-    return f"date_bin('1 minute', {at}, '2000-01-01 00:00+00')"
-
-
-# Grouped by two times at once, so that the messages are read once: few groups, because the second is one of failures and refusals.
-_CHANGES = f"""
-    SELECT m.state, CASE WHEN m.state = ANY(%(accepted)s) THEN {_minute("coalesce(m.accepted_at, m.updated_at)")} END,
-           CASE WHEN m.state = ANY(%(ended)s) THEN {_minute("m.updated_at")} END, count(*)
-    FROM messages m JOIN chunks k ON {same_chunk("k", "m")} WHERE {_MINE} GROUP BY 1, 2, 3
-"""
-# By the times that the provider names, not by those when its reports came. A message that was read or complained about without a
-# report of its delivery was delivered then.
+# For campaigns from before reports were counted as they come. By the times that the provider names, not by those when its reports
+# came. A message that was read or complained about without a report of its delivery was delivered then.
 _REPORTS = f"""
     WITH first AS MATERIALIZED (
         SELECT min(e.at) AS delivered, min(e.at) FILTER (WHERE e.kind = 'read') AS read,
@@ -170,8 +250,8 @@ _REPORTS = f"""
     UNION ALL SELECT 'read', {_minute("read")}, count(*) FROM first WHERE read IS NOT NULL GROUP BY 2
     UNION ALL SELECT 'complained', {_minute("complained")}, count(*) FROM first WHERE complained IS NOT NULL GROUP BY 2
 """
-_OPT_OUTS_OVER_TIME = f"""
-    SELECT {_minute("o.at")}, count(*) FROM ({_OPT_OUTS}) o
+_OPT_OUTS_OVER_TIME = """
+    SELECT {minute}, count(*) FROM ({opt_outs}) o
     WHERE EXISTS (
         SELECT FROM messages m WHERE m.period = %(period)s AND m.campaign_no = %(no)s AND m.recipient_id = o.recipient_id
           AND m.state = ANY(%(attempted)s))
@@ -180,22 +260,27 @@ _OPT_OUTS_OVER_TIME = f"""
 _ENDED: Mapping[State, Measure] = {State.REFUSED: Measure.REFUSED, **dict.fromkeys(FAILED, Measure.FAILED)}
 
 
-def occurrences(connection: Connection, campaign: Campaign, window: OptOutWindow) -> list[Occurrences]:
+def occurrences(
+    connection: Connection, campaign: Campaign, window: OptOutWindow, counted: Sequence[MessageCount]
+) -> list[Occurrences]:
     """Messages by the minute in which they were accepted, delivered, read, refused and so on; opt-outs of the attempted.
 
     Deliveries, reads and complaints are the provider's reports: a message that a person or a look-up settled is not among them.
     """
-    states = {"accepted": list(ACCEPTED), "ended": list(_ENDED), "attempted": list(ATTEMPTED)}
-    parameters = {**_parameters(campaign, window), **states}
-    counted: list[Occurrences] = []
-    for state, accepted_at, ended_at, count in connection.execute(_CHANGES, parameters):
-        if accepted_at is not None:
-            counted.append(Occurrences(Measure.ACCEPTED, accepted_at, count))
-        if ended_at is not None:
-            counted.append(Occurrences(_ENDED[State(state)], ended_at, count))
-    counted += [Occurrences(Measure(name), at, count) for name, at, count in connection.execute(_REPORTS, parameters)]
-    rows = connection.execute(_OPT_OUTS_OVER_TIME, parameters)
-    return [*counted, *(Occurrences(Measure.OPTED_OUT, at, count) for at, count in rows)]
+    parameters = _parameters(campaign, window) | {"attempted": list(ATTEMPTED)}
+    found: list[Occurrences] = []
+    for each in counted:
+        if each.accepted_at is not None:
+            found.append(Occurrences(Measure.ACCEPTED, each.accepted_at, each.count))
+        if each.ended_at is not None:
+            found.append(Occurrences(_ENDED[each.state], each.ended_at, each.count))
+    if campaign.results_recorded:
+        found += report_counts.by_minute(connection, campaign)
+    else:
+        found += [Occurrences(Measure(name), at, count) for name, at, count in connection.execute(_REPORTS, parameters)]
+    opt_outs = _ATTRIBUTED if campaign.results_recorded else _OPT_OUTS
+    rows = connection.execute(_OPT_OUTS_OVER_TIME.format(minute=_minute("o.at"), opt_outs=opt_outs), parameters)
+    return [*found, *(Occurrences(Measure.OPTED_OUT, at, count) for at, count in rows)]
 
 
 # -- conversions -------------------------------------------------------------------------------------------------------

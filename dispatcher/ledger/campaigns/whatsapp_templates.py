@@ -97,6 +97,28 @@ def store(connection: Connection, texts: Collection[WhatsAppText]) -> None:
     )
 
 
+def begin_push(connection: Connection, account: str, now: datetime, until: datetime) -> bool:
+    """Whether this process may push texts to the account until then; False while another one does."""
+    return (
+        connection.execute(
+            "INSERT INTO whatsapp_pushes AS p (account, until) VALUES (%s, %s)"
+            " ON CONFLICT (account) DO UPDATE SET until = excluded.until WHERE p.until < %s",
+            (account, until, now),
+        ).rowcount
+        > 0
+    )
+
+
+def extend_push(connection: Connection, account: str, until: datetime) -> None:
+    """Go on with a push."""
+    connection.execute("UPDATE whatsapp_pushes SET until = %s WHERE account = %s", (until, account))
+
+
+def end_push(connection: Connection, account: str) -> None:
+    """The push has ended."""
+    connection.execute("DELETE FROM whatsapp_pushes WHERE account = %s", (account,))
+
+
 def take_due(connection: Connection, account: str, undecided_before: datetime, decided_before: datetime, now: datetime) -> bool:
     """Whether a text of the account is due for a check; marks all as checked now, so that one process asks.
 

@@ -18,10 +18,11 @@ from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import UnknownRecipient, VersionConflict
 from dispatcher.domain.message import Mode
+from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.preferences import SWITCHES, BadChoice, Change, ResolvedChanges, resolve_changes
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Choice
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.consent import revoke_pending
+from dispatcher.ledger.consent import opt_out_origins, revoke_pending
 from dispatcher.ledger.consent.first_events import COPY_EVENTS
 from dispatcher.ledger.consent.hash_chain import (
     COLUMNS,
@@ -65,13 +66,15 @@ __all__ += [
 class ConsentStatement:
     """The choices of one person at one moment. `said_at` None: the moment is unknown, see `preferences.resolve_changes`.
 
-    `contract_version` is the version of the contract that the choices of "tailored" in it accept.
+    `contract_version` is the version of the contract that the choices of "tailored" in it accept. `message` is the message whose
+    link, or whose report, they came by; None where that is not known.
     """
 
     recipient_id: str
     changes: tuple[Change, ...]
     said_at: datetime | None = None
     contract_version: str = ""
+    message: MessageId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,8 @@ def record_all(
         changed = [person for person in people if results[person.id].events]
         if changed:
             _append(connection, secret, changed, results, now)
+            made = [event for person in changed for event in results[person.id].events]
+            opt_out_origins.record(connection, made, {each.recipient_id: each.message for each in by_person.values()})
     return results
 
 

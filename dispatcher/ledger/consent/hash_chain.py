@@ -17,6 +17,7 @@ from dispatcher.domain.derived_keys import KeyRing, derive
 from dispatcher.domain.recipient import Source
 from dispatcher.ledger.connection import Connection
 
+MARKETING_OBJECTION = "objection:marketing"
 START = bytes(32)  # the previous hash of the first event of every chain
 PEOPLE_PER_STEP = 2_000
 
@@ -45,6 +46,13 @@ class ConsentEvent:
     def evidence(self) -> str:
         """How a decision names it as evidence."""
         return f"consent:{self.no}"
+
+    @property
+    def is_opt_out(self) -> bool:
+        """Whether the event is an opt-out: an offer type set to none, a channel to off, or an objection to marketing."""
+        kind = self.subject.partition(":")[0]
+        choice = (self.subject, self.new_value)
+        return (kind, self.new_value) in {("offer", "none"), ("channel", "off")} or choice == (MARKETING_OBJECTION, "on")
 
     @property
     def dated(self) -> bool:

@@ -137,12 +137,13 @@ class PendingEvent:
     address_key: bytes | None
     is_found: bool = False
     trace: str | None = None  # of the message's campaign or trigger
+    campaign_no: int | None = None
 
 
 # An event that names no message of ours gets a key that no message has: chunks count from 1.
 _UNSETTLED = f"""
     SELECT e.period, coalesce(e.chunk, 1) AS chunk, coalesce(e.row, 0) AS row, coalesce(e.leg, 0) AS leg, e.provider, e.id, e.kind,
-           e.channel, e.code, e.receipt, e.again_seconds, e.again_max, e.strikes, e.at, m.state, m.recipient_id,
+           e.channel, e.code, e.receipt, e.again_seconds, e.again_max, e.strikes, e.at, m.state, m.recipient_id, m.campaign_no,
            {ENTITY} AS entity, {FALLBACK_SPEC} AS spec, {TRACE} AS trace,
            coalesce(a.new_key, m.address_key, -- the address that was written to; messages of before migration 0002 do not have it
                CASE e.channel WHEN 'email' THEN r.email_key WHEN 'sms' THEN r.phone_key WHEN 'whatsapp' THEN r.whatsapp_key END,
@@ -216,6 +217,7 @@ def _find(connection: Connection, events: Sequence[PendingEvent]) -> dict[EventK
             spec=spec_from_json(row["spec"]) if row["spec"] else None,
             is_found=True,
             trace=row["trace"],
+            campaign_no=row["campaign_no"],
         )
         for row in rows
     }
@@ -249,6 +251,7 @@ def _pending(row: Mapping[str, Any]) -> PendingEvent:
         at=row["at"],
         address_key=bytes(row["address_key"]) if row["address_key"] else None,
         trace=row["trace"],
+        campaign_no=row["campaign_no"],
     )
 
 

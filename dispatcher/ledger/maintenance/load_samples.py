@@ -1,4 +1,4 @@
-"""Load by the minute: what providers did, and how many tasks waited in each lane. Counts only, none about a person or a campaign."""
+"""Load by the minute: what providers did, and how many tasks waited in each lane. None of it is about a person or a campaign."""
 
 from __future__ import annotations
 

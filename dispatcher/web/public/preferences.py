@@ -93,6 +93,7 @@ def _record(request: Request, owner: LinkOwner, changes: Sequence[Change], prese
         expected_version=present.version,
         entity=owner.entity,
         contract_version=services.policy.contract.version,
+        message=owner.ref,
     )
     return preferences.record(services.current(), publish, change)
 

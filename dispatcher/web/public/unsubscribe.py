@@ -57,7 +57,9 @@ def stop(request: Request, token: str, form: Submitted) -> Response:
     publish: Callable[..., None] = request.app.state.broker.publish
     # The opt-out of an erased person is recorded too: it still counts if the bank's master data bring the person back.
     seen = ONE_CLICK if one_click else text_version(language, "unsubscribe")
-    preference_change = PreferenceChange(owner.recipient_id, [change], Source.UNSUBSCRIBE, "recipient", seen, entity=owner.entity)
+    preference_change = PreferenceChange(
+        owner.recipient_id, [change], Source.UNSUBSCRIBE, "recipient", seen, entity=owner.entity, message=owner.ref
+    )
     recorded = preferences.record(services.current(), publish, preference_change)
     _refuse_erased(owner)
     return show(
