@@ -27,7 +27,6 @@ from dispatcher.runtime.template_previews import MessagePreview, message_preview
 from dispatcher.web.console.login import Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
-from dispatcher.web.serializers.templates import approval_text
 
 router = APIRouter(prefix="/templates", default_response_class=HTMLResponse)
 
@@ -117,7 +116,6 @@ def template_page(
         "template.html",
         operator=operator,
         version=template_approval.template_version(services, template.name),
-        approval_text=approval_text,
         may_approve=operator.principal.may(Right.TEMPLATES, template.entity),
         may_test=_may_test(operator),
         versions=template_history.history_of(services, template.name, operator.principal.entities),

@@ -28,3 +28,4 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_environment.globals["_"] = str  # the previews, which the console shows in four languages, are in English here
