@@ -107,7 +107,7 @@ def last_hour(services: Services) -> RecentLoad:
         minutes,
         providers=[load for load in loads if load.provider != OF_CHANNEL],
         limits=[load for load in loads if load.provider == OF_CHANNEL],
-        lanes=_by_minute(lane_rows),
+        lanes=_by_minute([row for row in lane_rows if row.minute < end]),
     )
 
 

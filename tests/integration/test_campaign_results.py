@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -15,9 +16,13 @@ from pyarrow import parquet
 from channels.base import Channel, Event, EventKind
 from dispatcher.campaigns import conversions, overview, result_files, results, submission
 from dispatcher.campaigns.results import CampaignResults
-from dispatcher.consent import recipients
+from dispatcher.consent import preferences, recipients
+from dispatcher.consent.link_owner import owner_of_token
+from dispatcher.consent.link_tokens import UNSUBSCRIBE, message_token
+from dispatcher.consent.preferences import PreferenceChange
 from dispatcher.domain.campaign_results import Dimension, Measure, Occurrences, Step
 from dispatcher.domain.message import State
+from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.proportions import Verdict
 from dispatcher.domain.recipient import Source
@@ -174,6 +179,87 @@ def test_opt_outs_count_for_a_week_and_not_from_imports(services: Services) -> N
     opt_out(services, sent[2], NOON + timedelta(days=6), Source.IMPORT)
     total = found(services).total
     assert (total.opted_out, total.held_out_opted_out) == (1, 1)
+
+
+def sent_ref(services: Services, campaign_id: str, who: str) -> MessageId:
+    with lend(services.pool) as connection:
+        row = connection.execute(
+            "SELECT m.period, m.chunk, m.row, m.leg FROM messages m JOIN campaigns c ON c.no = m.campaign_no"
+            " WHERE c.id = %s AND m.recipient_id = %s",
+            (campaign_id, who),
+        ).fetchone()
+    assert row is not None
+    return MessageId(*row)
+
+
+def opted_out(services: Services, campaign_id: str) -> tuple[int, int]:
+    """Of one campaign: the count, and the sum of the series."""
+    made = results.of_campaign(services, campaign_id)
+    assert made is not None
+    return made.total.opted_out, sum(point.counts.get(Measure.OPTED_OUT, 0) for point in made.series)
+
+
+def two_campaigns(services: Services) -> None:
+    add_people(services, *(person(each, number) for number, each in enumerate(PEOPLE)))
+    assert isinstance(services.clock, Clock)
+    submit(services, id="first", holdout_percent=0, channels=["push"])
+    services.clock.now += timedelta(hours=2)
+    submit(services, id="second", holdout_percent=0)
+    services.clock.now += timedelta(hours=2)
+
+
+def test_an_opt_out_counts_for_the_campaign_of_its_link(services: Services) -> None:
+    two_campaigns(services)
+    link = message_token(services.secret, UNSUBSCRIBE, str(sent_ref(services, "first", PEOPLE[0])))
+    owner = owner_of_token(services, UNSUBSCRIBE, link)
+    assert owner is not None
+    change = [Change("channel:push", "off")]
+    preferences.record(
+        services, lambda _: None, PreferenceChange(PEOPLE[0], change, Source.UNSUBSCRIBE, "recipient", message=owner.ref)
+    )
+    assert (opted_out(services, "first"), opted_out(services, "second")) == ((1, 1), (0, 0))
+
+
+def test_an_opt_out_elsewhere_counts_for_the_last_message(services: Services) -> None:
+    two_campaigns(services)
+    opt_out(services, PEOPLE[0], services.clock())
+    opt_out(services, PEOPLE[1], NOON + timedelta(hours=1))  # said before the second campaign
+    assert (opted_out(services, "first"), opted_out(services, "second")) == ((1, 1), (1, 1))
+
+
+def test_a_report_of_an_opt_out_counts_for_its_message(services: Services) -> None:
+    two_campaigns(services)
+    ref = sent_ref(services, "second", PEOPLE[0])
+    told = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.OPTED_OUT, services.clock(), str(ref), None)
+    provider_events.store_events(services, [told])
+    while provider_events.apply_batch(services, lambda _: None):
+        pass
+    assert (opted_out(services, "first"), opted_out(services, "second")) == ((0, 0), (1, 1))
+
+
+def test_a_campaign_of_an_earlier_version_is_counted_as_then(services: Services) -> None:
+    run(services)
+    report(services, EventKind.DELIVERED, EventKind.READ, EventKind.COMPLAINED)
+    opt_out(services, sorted(set(PEOPLE) - drawn("spring", services))[0], NOON + timedelta(hours=1))
+    recorded = found(services)
+    with lend(services.pool) as connection:
+        connection.execute("UPDATE campaigns SET results_recorded = false")
+        for table in ("report_minutes", "opt_out_origins"):
+            connection.execute(f"DELETE FROM {table}")
+    assert found(services).series == recorded.series
+    assert found(services).total == replace(recorded.total, opted_out_in_window=found(services).total.opted_out_in_window)
+
+
+def test_the_lift_counts_opt_outs_of_other_campaigns_too(services: Services) -> None:
+    run(services)
+    assert isinstance(services.clock, Clock)
+    services.clock.now += timedelta(days=1)
+    submit(services, id="other", holdout_percent=0, channels=["push"])
+    for who in (min(set(PEOPLE) - drawn("spring", services)), min(drawn("spring", services))):
+        opt_out(services, who, services.clock())
+    (lift,) = found(services).lifts
+    assert (found(services).total.opted_out, opted_out(services, "other")) == (0, (2, 2))
+    assert (lift.treated.count, lift.control.count) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from shutil import copytree
 
 import pytest
 
 from channels.alerts import set_alert_sink
-from channels.base import Channel
+from channels.base import Channel, ChannelError
 from channels.http import HttpTransport
 from channels.providers.outbox import Outbox
 from channels.providers.twilio import PLUGIN, TwilioAccount
@@ -19,12 +20,13 @@ from channels.whatsapp_templates import NewContent, TemplateButton
 from dispatcher.campaigns import submission, whatsapp_templates
 from dispatcher.campaigns.dry_run import dry_run
 from dispatcher.campaigns.new_template import write_skeleton
-from dispatcher.campaigns.whatsapp_templates import TemplateApiError, TextStatus
+from dispatcher.campaigns.whatsapp_templates import PUSH_LEASE, TemplateApiError, TextStatus
 from dispatcher.content import Catalog, NewTemplate
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Kind
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.errors import BadInput
+from dispatcher.ledger.campaigns.whatsapp_templates import begin_push
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import alerts
 from dispatcher.runtime.alert_sink import alert_sink
@@ -150,6 +152,22 @@ def test_the_sandbox_gets_no_text_that_is_to_be_written(stage: ApprovalStage, tm
     stage.sandbox.set_profile("down")
     whatsapp_templates.poll(draft)  # has nothing to push, and so asks for nothing
     assert "templates_unreadable" not in alert_codes(draft)
+
+
+def test_two_pushes_do_not_submit_a_text_twice(stage: ApprovalStage) -> None:
+    client, texts = stage.services.template_client, whatsapp_templates.statuses(stage.services, "loan_offer")
+    assert client is not None
+    with lend(stage.services.pool) as connection:
+        assert begin_push(connection, client.account, stage.clock()(), stage.clock()() + PUSH_LEASE)
+    with pytest.raises(TemplateApiError, match="another push"):
+        whatsapp_templates.push(stage.services, "loan_offer")
+    whatsapp_templates.poll(replace(stage.services, whatsapp_is_sandbox=True))  # a worker: leaves it to the other one
+    assert (client.list_all(), alert_codes(stage.services)) == ([], set())
+    stage.clock().now += PUSH_LEASE + timedelta(seconds=1)  # the other process was lost
+    assert decided(whatsapp_templates.push(stage.services, "loan_offer")) == {"approved"}
+    listed = client.list_all()
+    assert not isinstance(listed, ChannelError)
+    assert len(listed) == len(texts)
 
 
 def test_a_second_push_creates_nothing(stage: ApprovalStage) -> None:
