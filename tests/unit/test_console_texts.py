@@ -23,7 +23,7 @@ from dispatcher.web.console import (
     second_factor,
 )
 from dispatcher.web.console.translation import STATE, TRANSLATED, texts
-from dispatcher.web.pages.console import FOLDER
+from dispatcher.web.pages.console import FOLDER, PREVIEWS, scroll
 
 TRANSLATIONS = [language for language in LANGUAGES if language != "en"]
 SHARED = {"base.html", "macros.html", "draft_macros.html", "approval.html"}  # parts of those pages
@@ -52,8 +52,9 @@ OF_CODE = [
 def of_templates() -> Iterator[tuple[str, str]]:
     """Each text of the templates, with the file's name."""
     options = {"newstyle_gettext": "true", "trim_blocks": "true", "lstrip_blocks": "true"}
-    for name in sorted(TRANSLATED | SHARED):
-        with (FOLDER / name).open("rb") as file:
+    for path in (*(FOLDER / name for name in sorted(TRANSLATED | SHARED)), PREVIEWS / "previews.html"):
+        name = path.name
+        with path.open("rb") as file:
             for _, _, found, _ in babel_extract(file, ("_", "gettext", "ngettext"), (), options):
                 messages = [found] if isinstance(found, str) else [each for each in found or () if each]
                 yield from ((name, each) for each in messages[:1])
@@ -72,6 +73,12 @@ def test_a_translation_has_the_placeholders_and_tags_of_its_text(language: Langu
     for (_, message), forms in texts(language).items():
         for form in forms:
             assert Counter(PLACEHOLDER.findall(form)) == Counter(PLACEHOLDER.findall(message)), (message, form)
+
+
+def test_every_area_that_scrolls_has_a_name_and_the_keyboard() -> None:
+    sources = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.html")}
+    assert [name for name, source in sources.items() if re.search(r'class="[^"]*\bscroll\b', source)] == []
+    assert scroll("<b>", "wide") == 'class="scroll wide" tabindex="0" role="region" aria-label="&lt;b&gt;"'
 
 
 @pytest.mark.parametrize("name", sorted(TRANSLATED | SHARED))

@@ -108,7 +108,7 @@ def _charts(load: RecentLoad) -> Iterator[Chart]:
         ]
         yield Chart("Messages that providers accepted, by minute", names, accepted)
         slow = [(at, [_slow_milliseconds(each.minutes.get(at)) for each in load.providers]) for at in load.minutes]
-        yield Chart("Time in which 95 % of a provider's answers came, in milliseconds", names, slow)
+        yield Chart("Time in which 95 % of a provider’s answers came, in milliseconds", names, slow)
     lanes = sorted({lane for tasks in load.lanes.values() for lane, waiting in tasks.items() if waiting})
     if lanes:
         waiting = [(at, [load.lanes[at].get(lane, 0) if at in load.lanes else None for lane in lanes]) for at in load.minutes]

@@ -3,7 +3,7 @@
 (() => {
   const DRAWN = "drawn";
   const DASHES = [[], [10, 4], [3, 3], [10, 4, 3, 4]];
-  const MARGIN = 300; // seconds on both sides of a single value
+  const MARGIN = 1800; // seconds on both sides of a single value
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
   // A moment on the clock of the reader, in the language of the page.
@@ -43,7 +43,7 @@
       height: 260,
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), zone),
       scales: {
-        x: { range: (_, low, high) => (low === high ? [low - MARGIN, high + MARGIN] : [low, high]) },
+        x: { range: (chart, low, high) => (chart.data[0].length === 1 ? [low - MARGIN, low + MARGIN] : [low, high]) },
         y: { range: (_, low, high) => [0, Math.max(1, high * 1.05)] },
       },
       series: [{ label: figure.querySelector("th").textContent, value: moment }, ...series],
