@@ -1210,8 +1210,9 @@ TallyBody = TypedDict(
 )
 
 # Recipients, or messages of one channel or domain. `attempted`: the program tried to send. `accepted` contains
-# `delivered`, and that contains `read`. `held_out` is the control group, which has an `opted_out` and a `converted` of
-# its own.
+# `delivered`, and that contains `read`. `opted_out`: opt-outs that came from a message of the campaign. `held_out` is the
+# control group, which has an `opted_out` and a `converted` of its own. For comparison with it, `opted_out_in_window`
+# counts all opt-outs until a week after the end of the campaign, as `held_out_opted_out` does.
 TallyCounts = TypedDict(
     "TallyCounts",
     {
@@ -1228,6 +1229,7 @@ TallyCounts = TypedDict(
         "converted": "int",
         "held_out_opted_out": "int",
         "held_out_converted": "int",
+        "opted_out_in_window": "int",
     },
 )
 
