@@ -24,7 +24,7 @@ from dispatcher.domain.message import MessageStatus, State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.campaigns import report_counts
-from dispatcher.ledger.campaigns.report_counts import Report
+from dispatcher.ledger.campaigns.report_counts import CountedReport
 from dispatcher.ledger.connection import Connection, DatabaseError, lend
 from dispatcher.ledger.consent import address_keys, recipients, suppressions
 from dispatcher.ledger.consent.address_keys import Address
@@ -240,14 +240,14 @@ def _change_messages(
     statuses = provider_events.lock(connection, sorted({event.ref for event in batch if event.state is not None}))
     were_unresolved = {ref for ref, status in statuses.items() if status.state is State.UNRESOLVED}
     changes: dict[MessageId, StatusChange] = {}
-    reports: list[Report] = []
+    reports: list[CountedReport] = []
     for event in batch:
         status = statuses.get(event.ref)
         change = status_change(status, event, now, random, retry) if status is not None else None
         if status is None or change is None:
             continue
         if event.campaign_no is not None:
-            reports += [Report(event.campaign_no, measure, event.at) for measure in _reached(status.state, change.state)]
+            reports += [CountedReport(event.campaign_no, measure, event.at) for measure in _reached(status.state, change.state)]
         earlier = changes.get(event.ref)
         if earlier is not None and change.returned is None:
             change = replace(change, returned=earlier.returned)

@@ -15,6 +15,16 @@ __all__ = ["browser", "pytestmark", "visits"]
 
 PATH = "/console/campaigns/spring/results?by=language"
 CHARTS = ".plot.drawn canvas"
+# Pixels of the first chart that are neither transparent nor grey, as its axes are: those of the point.
+COLOURED = """() => {
+    const canvas = document.querySelector(".plot.drawn canvas");
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let found = 0;
+    for (let at = 0; at < pixels.length; at += 4) {
+        if (pixels[at + 3] > 200 && Math.max(...pixels.slice(at, at + 3)) - Math.min(...pixels.slice(at, at + 3)) > 90) found++;
+    }
+    return found;
+}"""
 
 
 @pytest.mark.parametrize(("size", "dark"), [(DESK, False), (DESK, True), (PHONE, False), (PHONE, True)])
@@ -47,3 +57,12 @@ def test_charts_are_drawn_again_when_the_page_is_updated(visits: Visits, browser
             document.getElementById("main").replaceChildren(...main.childNodes);
         }""")
         page.locator(CHARTS).nth(2).wait_for()
+
+
+def test_a_single_value_is_drawn_too(visits: Visits, browser: Browser) -> None:
+    run(visits.services)
+    with signed_in(visits, browser) as page:
+        page.goto(f"{visits.services.public_url}{PATH}&step=day")
+        assert page.locator("figure.chart").first.locator("tr[data-at]").count() == 1
+        page.locator(CHARTS).nth(2).wait_for()
+        assert page.evaluate(COLOURED) > 0

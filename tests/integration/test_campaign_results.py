@@ -202,7 +202,7 @@ def opted_out(services: Services, campaign_id: str) -> tuple[int, int]:
 def two_campaigns(services: Services) -> None:
     add_people(services, *(person(each, number) for number, each in enumerate(PEOPLE)))
     assert isinstance(services.clock, Clock)
-    submit(services, id="first", holdout_percent=0, channels=["push"])
+    submit(services, id="first", holdout_percent=0)
     services.clock.now += timedelta(hours=2)
     submit(services, id="second", holdout_percent=0)
     services.clock.now += timedelta(hours=2)
@@ -213,7 +213,7 @@ def test_an_opt_out_counts_for_the_campaign_of_its_link(services: Services) -> N
     link = message_token(services.secret, UNSUBSCRIBE, str(sent_ref(services, "first", PEOPLE[0])))
     owner = owner_of_token(services, UNSUBSCRIBE, link)
     assert owner is not None
-    change = [Change("channel:push", "off")]
+    change = [Change("channel:email", "off")]
     preferences.record(
         services, lambda _: None, PreferenceChange(PEOPLE[0], change, Source.UNSUBSCRIBE, "recipient", message=owner.ref)
     )
@@ -229,12 +229,12 @@ def test_an_opt_out_elsewhere_counts_for_the_last_message(services: Services) ->
 
 def test_a_report_of_an_opt_out_counts_for_its_message(services: Services) -> None:
     two_campaigns(services)
-    ref = sent_ref(services, "second", PEOPLE[0])
+    ref = sent_ref(services, "first", PEOPLE[0])
     told = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.OPTED_OUT, services.clock(), str(ref), None)
     provider_events.store_events(services, [told])
     while provider_events.apply_batch(services, lambda _: None):
         pass
-    assert (opted_out(services, "first"), opted_out(services, "second")) == ((0, 0), (1, 1))
+    assert (opted_out(services, "first"), opted_out(services, "second")) == ((1, 1), (0, 0))
 
 
 def test_a_campaign_of_an_earlier_version_is_counted_as_then(services: Services) -> None:

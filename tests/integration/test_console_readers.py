@@ -38,7 +38,10 @@ PAGES = (
 STEPS = ("", "/audience", "/columns", "/check", "/schedule", "/submit", "/examples")
 UTC_TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d|\b\d\d:\d\d:\d\d\b")
 # What is the same in every language: ids, names of channels, roles and files, codes.
-NAMES = re.compile(r"\S*[.:@_/*-]\S*|[a-z0-9]+|[^A-Za-z]*|.+ · dispatcher|[a-z]+(, [a-z]+)*|…\w+|November 2026|WhatsApp|the program's makers")
+NAMES = re.compile(
+    r"\S*[.:@_/*-]\S*|[a-z0-9]+|[^A-Za-z]*|.+ · dispatcher|[a-z]+(, [a-z]+)*|…\w+|November 2026|WhatsApp"
+    r"|the program's makers"
+)
 HEADER_CELLS = set(HEADER)
 
 

@@ -13,7 +13,7 @@ from dispatcher.ledger.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CountedReport:
     """A message of a campaign was delivered, read or complained about, at the time that the provider names."""
 
     campaign_no: int
@@ -21,7 +21,7 @@ class Report:
     at: datetime
 
 
-def add(connection: Connection, reports: Sequence[Report]) -> None:
+def add(connection: Connection, reports: Sequence[CountedReport]) -> None:
     """Add these reports, each of which changed its message. In one order, so that two processes cannot deadlock."""
     counts = Counter((each.campaign_no, each.measure, each.at.replace(second=0, microsecond=0)) for each in reports)
     if not counts:
