@@ -29,21 +29,23 @@ def message_page(
     request: Request,
     message_id: str,
     services: ServicesDependency,
-    language: Annotated[LanguageChoice, Query()] = "en",
+    language: Annotated[LanguageChoice | None, Query()] = None,
 ) -> str:
-    """A message: its state, its decision, the explanation for the customer, the provider's reports."""
+    """A message: its state, its decision, the explanation for the customer, the provider's reports. The explanation is in the
+    reader's language at first."""
     require(operator.principal, Right.PEOPLE)
     message = messages.find(services, MessageId.parse(message_id), operator.principal.entities)
     if message is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such message")
     auditing.look(request, message)
+    chosen = language or operator.viewer.language
     return page(
         "message.html",
         operator=operator,
         message=message,
         recorded=recorded_decision(services, message),
-        explanation=explain_to_customer(services, message, language),
-        language=language,
+        explanation=explain_to_customer(services, message, chosen),
+        language=chosen,
         languages=("en", "nl", "fr", "de"),
         trace_url=page_of_trace(services.trace_page, message.spec.trace),
     )
