@@ -28,6 +28,8 @@ PAGES = {
     "desk": "/desk/c-1",
     "templates": "/templates",
     "operations": "/operations",
+    "template": "/templates/loan_offer",
+    "schedules": "/schedules",
     "login": "/login",
 }
 
