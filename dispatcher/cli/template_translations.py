@@ -47,8 +47,9 @@ def import_translations(
     as_json: Json = False,
 ) -> None:
     """Put translations into the template folder, if the whole template still passes every check."""
-    folder = bootstrap.file_settings().templates
-    result = translations.import_file(folder, content.load(folder), file)
+    settings = bootstrap.file_settings()
+    folder = settings.templates
+    result = translations.import_file(bootstrap.policy(settings)[0], folder, content.load(folder), file)
     if as_json:
         print_json(asdict(result))
         return

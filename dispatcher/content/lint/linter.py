@@ -21,6 +21,7 @@ from dispatcher.content.lint.push_lengths import push_lengths
 from dispatcher.content.lint.rendering import chosen_links, declared_categories, withheld
 from dispatcher.content.lint.reply_buttons import buttons
 from dispatcher.content.lint.samples import LintContext, read_samples
+from dispatcher.content.lint.segments import segments
 from dispatcher.content.lint.tag_pairs import tag_pairs
 from dispatcher.content.lint.unreached import unreached
 from dispatcher.content.lint.wording import wording
@@ -58,6 +59,7 @@ def lint_template(template: Template, context: LintContext) -> list[LintFinding]
     found += wording(samples)
     found += avoided_address(samples, context.avoided_address)
     found += push_lengths(samples, context)
+    found += segments(samples)
     found += unreached(samples)
     found += buttons(samples)
     found += chosen_links(samples)
