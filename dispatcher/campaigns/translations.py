@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from channels.base import Channel, Email, Push
+from channels.base import Channel, Email, Push, WhatsApp
 from dispatcher import content
 from dispatcher.campaigns.template_approval import known_template
 from dispatcher.content import Catalog, ContentRefusal, InvalidTemplates, Senders, Template, TemplateError, example_request
 from dispatcher.content.translation_state import FILE, TranslationState, read_state
-from dispatcher.content.translation_units import TranslationUnit, codes, is_same_sentence, pair_units, replaced
-from dispatcher.domain.recipient import LANGUAGES
+from dispatcher.content.translation_units import TranslationUnit, codes, is_same_sentence, pair_units, read_parts, replaced
+from dispatcher.domain.message import Mode
+from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake import translation_files
 from dispatcher.intake.errors import BadInput, InputError
@@ -132,6 +133,20 @@ def _notes(template: Template, unit: TranslationUnit) -> Iterator[str]:
         yield f"at most {limits[part]} characters with its values"
     if part == "sms.text" and template.segments_max:
         yield f"at most {template.segments_max[language]} SMS segments; some accents shorten a segment"
+    if part.startswith("whatsapp.") and part.endswith(".approved"):
+        yield from _placeholder_notes(template, language, part.split(".")[1])
+
+
+def _placeholder_notes(template: Template, language: Language, mode: str) -> Iterator[str]:
+    """What the numbers of a WhatsApp text stand for, such as "{{1}}: {{ sender.name }}, such as KBC Bank"."""
+    parts = read_parts(template.source, template.name, language)
+    try:
+        content = template.render(example_request(template, Channel.WHATSAPP, language, Mode(mode)))
+    except ContentRefusal:
+        return
+    for number, value in content.variables.items() if isinstance(content, WhatsApp) else ():
+        part = parts.get(f"whatsapp.{mode}.{number}")
+        yield f"{{{{{number}}}}}: {part.text if part else ''}, such as {value}"
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------

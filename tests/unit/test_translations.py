@@ -345,3 +345,20 @@ def test_translators_see_context_and_limits(folder: Path) -> None:
     assert "#. at most 65 characters with its values" in text
     assert "#. at most 2 SMS segments" in text
     assert "#: loan_offer/fr/texts.toml:" in text
+
+
+@pytest.mark.parametrize("form", ExchangeFormat)
+def test_a_translator_reads_what_the_numbers_of_whatsapp_stand_for(form: ExchangeFormat) -> None:
+    text = exported(templates(), form)
+    assert "{{1}}: {% if first_name %}{{ first_name }}{% else %}you{% endif %}, such as" in text.replace("\\", "")
+    assert "{{5}}: {{ offer_url }}, such as https://" in text
+
+
+@pytest.mark.parametrize(
+    "sentence", ['You get {{ n }} {{ n | plural("coin", "coins") }}', '{{ n | plural("A coin", "Coins") }} for you']
+)
+def test_a_filter_with_texts_at_an_edge_is_exported_whole(sentence: str) -> None:
+    files = {"coins/en/email.txt": f"{sentence}\n\nBye\n", "coins/fr/email.txt": f"{sentence}\n\nAdieu\n"}
+    first, _ = pair_units(files, "coins", "en", "fr")
+    assert first[0].text == sentence
+    assert codes(first[0].text) == codes(sentence)
