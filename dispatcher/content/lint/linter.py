@@ -11,10 +11,12 @@ from dispatcher.content.errors import TemplateError
 from dispatcher.content.lint.accessibility import accessibility
 from dispatcher.content.lint.address_forms import avoided_address
 from dispatcher.content.lint.consistency import consistency
+from dispatcher.content.lint.contact_links import contact_links
 from dispatcher.content.lint.deliverability import deliverability
 from dispatcher.content.lint.facts import example_facts, facts
 from dispatcher.content.lint.findings import LintFinding, lint_rules
 from dispatcher.content.lint.law import law
+from dispatcher.content.lint.link_texts import link_texts
 from dispatcher.content.lint.links import links
 from dispatcher.content.lint.plain_values import plain_values
 from dispatcher.content.lint.push_lengths import push_lengths
@@ -22,6 +24,7 @@ from dispatcher.content.lint.rendering import chosen_links, declared_categories,
 from dispatcher.content.lint.reply_buttons import buttons
 from dispatcher.content.lint.samples import LintContext, read_samples
 from dispatcher.content.lint.segments import segments
+from dispatcher.content.lint.service_texts import service_texts
 from dispatcher.content.lint.tag_pairs import tag_pairs
 from dispatcher.content.lint.unreached import unreached
 from dispatcher.content.lint.wording import wording
@@ -51,7 +54,7 @@ def lint_template(template: Template, context: LintContext) -> list[LintFinding]
     found: list[LintFinding] = []
     for sample in samples:
         if sample.data_set in _OF_MESSAGES:
-            for check in (accessibility, deliverability, links, law, tag_pairs):
+            for check in (accessibility, link_texts, deliverability, links, contact_links, law, service_texts, tag_pairs):
                 found += check(sample)
     plain = list(plain_values(samples))
     found += plain

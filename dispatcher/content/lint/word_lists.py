@@ -19,8 +19,9 @@ class WordLists:
     `function_words` are those that only one language has. `invariable` are words that stay the same after any number. `unsubscribe`
     finds the words that say so.
 
-    `spam` is a pattern per language, with the English words in all. `representative_example` is language -> part of the example ->
-    pattern of its name and a number."""
+    `advertising` are phrases that a service text must not have, `picture_words` what alt texts and buttons are full of, in one
+    language only. `spam` is a pattern per language, with the English words in all. `representative_example` is language -> part of
+    the example -> pattern of its name and a number."""
 
     vague_links: frozenset[str]
     vague_alts: frozenset[str]
@@ -30,6 +31,8 @@ class WordLists:
     function_words: Mapping[Language, frozenset[str]]
     invariable: frozenset[str]
     unsubscribe: Mapping[Language, re.Pattern[str]]
+    advertising: Mapping[Language, re.Pattern[str]]
+    picture_words: Mapping[Language, frozenset[str]]
 
 
 @lru_cache(maxsize=1)
@@ -53,6 +56,11 @@ def word_lists() -> WordLists:
         },
         function_words={language: frozenset(words) for language, words in data["function_words"].items()},
         invariable=frozenset(word.casefold() for word in data["invariable"]["words"]),
+        advertising={
+            language: re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)", re.IGNORECASE)
+            for language, words in data["advertising"].items()
+        },
+        picture_words={language: frozenset(words) for language, words in data["picture_words"].items()},
         unsubscribe={
             language: re.compile("|".join(map(re.escape, words)), re.IGNORECASE) for language, words in data["unsubscribe"].items()
         },

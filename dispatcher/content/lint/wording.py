@@ -64,7 +64,7 @@ def _language(sample: LintSample, part: str, source: SourceFile) -> Iterator[Lin
             yield sample.finding("T508", source.place(number), part, message, line.replace(_CUT, " ").strip())
             return
     for number, words in _in_code(source.source):
-        if other := _other_in(words, language, _OTHER_MIN):
+        if other := _other_in(words, language, _OTHER_MIN) or _other_picture(words, language):
             yield sample.finding("T508", source.place(number), part, f"is in another language, {other}", words)
             return
     if other := _other_language(text.replace(_CUT, " "), language, least):
@@ -100,6 +100,15 @@ def _other_sentence(sentence: str, language: Language) -> str:
     other = max(counts, key=lambda each: counts[each])
     is_other = not counts[language] and counts[other] >= _SHORT_MIN and counts[other] >= _SENTENCE_SHARE * len(words)
     return other if is_other else ""
+
+
+@lru_cache(maxsize=1_024)
+def _other_picture(text: str, language: Language) -> str:
+    """The language of a short text without a word of its own language, and with two of another; else ""."""
+    words, lists = set(_WORD.findall(text.lower())), word_lists()
+    counts = {each: len(words & (known | lists.function_words[each])) for each, known in lists.picture_words.items()}
+    other = max(counts, key=lambda each: counts[each])
+    return other if not counts[language] and counts[other] >= _SHORT_MIN and counts[other] >= _SENTENCE_SHARE * len(words) else ""
 
 
 @lru_cache(maxsize=1_024)
