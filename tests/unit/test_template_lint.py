@@ -42,6 +42,7 @@ HARMLESS = """\
 <p>Bel <a class="link" style="color:#1f5673" href="tel:+3223033112">02 303 31 12</a> of 112, of schrijf naar
 <a class="link" style="color:#1f5673" href="mailto:info@bank.example?subject=Hulp">info@bank.example</a>.</p>
 <p style="text-transform:uppercase">Goed om weten</p>
+<p>Geef je pincode nooit door. Op woensdag 31 maart 2027 stopt de actie. Vraag [na te lezen]; 5 * 3 * 2; R&amp;D.</p>
 <p>Lees <a class="link" style="color:#1f5673; text-decoration:none; border-bottom:1px solid"
 href="https://www.bank.example/home">Ga naar www.bank.example</a>.</p>
 """
@@ -465,6 +466,37 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
         NL,
         "<h2>",
         '<img src="https://www.bank.example/k.jpg" width="60" height="90" alt="Bright kitchen, smiling family"><h2>',
+        7,
+    ),
+    "credit that is quick to get": ("T410", NL, "<h2>", "<p>Geld binnen 5 minuten op je rekening.</p><h2>", 7),
+    "credit that groups debts": ("T410", TEXTS, 'preheader = "', 'preheader = "Groepeer je leningen: ', 8),
+    "a request for a secret": ("T212", NL, "<h2>", "<p>Bevestig je wachtwoord en je pincode.</p><h2>", 7),
+    "a picture that Gmail does not show": (
+        "T213",
+        NL,
+        "<h2>",
+        '<img src="https://www.bank.example/k.svg" width="60" height="90" alt="Keuken met zonlicht"><h2>',
+        7,
+    ),
+    "hidden words": ("T214", NL, "<h2>", '<p style="font-size:0">krediet voor iedereen</p><h2>', 7),
+    "a test system": ("T311", NL, BUTTON, '<a href="https://staging.bank.example/x">Bereken je lening</a>', 8),
+    "a word beside a link": ("T312", TEXTS, "{{ offer_url }} {{ warning }}", "{{ offer_url }}{{ warning }}", 11),
+    "a letter before a link": ("T312", TEXT, "lening: {{ offer_url }}", "lening:op{{ offer_url }}", 3),
+    "a day that no calendar has": ("T513", NL, "<h2>", "<p>Aanvragen kan tot 31 juni 2027.</p><h2>", 7),
+    "a day of another weekday": ("T513", NL, "<h2>", "<p>Aanvragen kan tot maandag 31 maart 2027.</p><h2>", 7),
+    "a month before its day": ("T513", "offer/en/email.html", "<h2>", "<p>Until 03/31/2027 you can apply.</p><h2>", 7),
+    "a placeholder in brackets": ("T609", NL, "<h2>", "<p>Dag [VOORNAAM], kijk mee.</p><h2>", 7),
+    "a placeholder of another program": ("T609", TEXTS, 'preheader = "', 'preheader = "Voor %%FIRSTNAME%%: ', 8),
+    "filler text": ("T609", NL, "<h2>", "<p>Lorem ipsum dolor sit amet.</p><h2>", 7),
+    "an HTML entity in a subject": ("T610", TEXTS, 'subject = "', 'subject = "Lening &eacute;n plan: ', 7),
+    "a tag in a push": ("T610", TEXTS, 'body = "', 'body = "<b>Nu</b> ', 3),
+    "Markdown in a mail": ("T610", NL, "<h2>", "<p>**Belangrijk**: lees dit eerst.</p><h2>", 7),
+    "a file that was no UTF-8": ("T610", NL, "<h2>", "<p>Een crÃ©dit voor je plannen.</p><h2>", 7),
+    "a link that screen readers do not see": (
+        "T103",
+        NL,
+        "<h2>",
+        f'<p aria-hidden="true">{LINK}{HOME}">Onze tips</a></p><h2>',
         7,
     ),
     "a shared file that nobody uses": ("T604", "_shared/old.html", "", "<p>x</p>", 1),

@@ -12,12 +12,15 @@ from dispatcher.content.lint.accessibility import accessibility
 from dispatcher.content.lint.address_forms import avoided_address
 from dispatcher.content.lint.consistency import consistency
 from dispatcher.content.lint.contact_links import contact_links
+from dispatcher.content.lint.dates import dates
 from dispatcher.content.lint.deliverability import deliverability
 from dispatcher.content.lint.facts import example_facts, facts
 from dispatcher.content.lint.findings import LintFinding, lint_rules
 from dispatcher.content.lint.law import law
+from dispatcher.content.lint.leftovers import leftovers
 from dispatcher.content.lint.link_texts import link_texts
 from dispatcher.content.lint.links import links
+from dispatcher.content.lint.phrases import phrases
 from dispatcher.content.lint.plain_values import plain_values
 from dispatcher.content.lint.push_lengths import push_lengths
 from dispatcher.content.lint.rendering import chosen_links, declared_categories, withheld
@@ -45,6 +48,10 @@ _GUARD_CODES: Mapping[str, tuple[str, ...]] = {
     "way_out": ("T403", "T305"),
 }
 _REFERENCE = re.compile(r"""(?:extends|from|import|include)\s+["']([^"']+)["']""")
+_OF_ONE_MESSAGE = (
+    *(accessibility, link_texts, deliverability, links, contact_links),
+    *(law, service_texts, phrases, dates, leftovers, tag_pairs),
+)
 _OF_MESSAGES = ("", " without its optional variables")  # the sets of values with which whole messages are read
 
 
@@ -54,7 +61,7 @@ def lint_template(template: Template, context: LintContext) -> list[LintFinding]
     found: list[LintFinding] = []
     for sample in samples:
         if sample.data_set in _OF_MESSAGES:
-            for check in (accessibility, link_texts, deliverability, links, contact_links, law, service_texts, tag_pairs):
+            for check in _OF_ONE_MESSAGE:
                 found += check(sample)
     plain = list(plain_values(samples))
     found += plain

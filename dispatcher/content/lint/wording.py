@@ -29,6 +29,7 @@ _COUNTED = (  # a number that a word of the text follows
 )
 _ONE_FORM = re.compile(r"""\bplural\(\s*(["'])(?P<form>[^"']+)\1\s*,\s*(["'])(?P=form)\3""")
 _INVISIBLE = re.compile("[\\u200b\\u2060\\u202a-\\u202e\\u2066-\\u2069]")  # not the joiners of emoji
+_BESIDE_A_LINK = re.compile(r"\{\{-?\s*([\w.]+)\s*-?\}\}(?:\w|\{\{)|[^\W_]\{\{-?\s*([\w.]+)\s*-?\}\}")
 _DIGIT_BESIDE = re.compile(r"\{\{-?\s*(\w+)[^{}]*\}\}[.,]?[0-9]|(?<![\w/])[0-9]+[.,]?\{\{-?\s*(\w+)")
 
 
@@ -159,4 +160,17 @@ def _invisible(sample: LintSample, part: str, source: SourceFile) -> Iterator[Li
             yield sample.finding("T206", source.place(number), part, f"holds U+{ord(found[0]):04X}, which nobody sees: delete it")
 
 
-_CHECKS = (_language, _counted, _digits, _invisible)
+def _glued(sample: LintSample, part: str, source: SourceFile) -> Iterator[LintFinding]:
+    """A letter or a digit beside a link in a text, where no tag ends the address."""
+    if part == "email.html" or source.is_generated:
+        return
+    for number, line in enumerate(source.source.split("\n"), 1):
+        for found in _BESIDE_A_LINK.finditer(line):
+            name = found[1] or found[2]
+            variable = sample.template.variables.get(name)
+            if name.startswith("links.") or (variable is not None and variable.type == "url"):
+                message = "stands beside the link, and becomes a part of it"
+                yield sample.finding("T312", source.place(number), f"{part}: {name}", message, found[0])
+
+
+_CHECKS = (_language, _counted, _digits, _invisible, _glued)
