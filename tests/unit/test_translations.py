@@ -348,7 +348,7 @@ def test_translators_see_context_and_limits(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ExchangeFormat)
-def test_a_translator_reads_what_the_numbers_of_whatsapp_stand_for(form: ExchangeFormat) -> None:
+def test_an_export_says_what_numbers_of_whatsapp_stand_for(form: ExchangeFormat) -> None:
     text = exported(templates(), form)
     assert "{{1}}: {% if first_name %}{{ first_name }}{% else %}you{% endif %}, such as" in text.replace("\\", "")
     assert "{{5}}: {{ offer_url }}, such as https://" in text
