@@ -18,6 +18,7 @@ from dispatcher.delivery.hand_off import PreparedMessage
 from dispatcher.domain.message import Mode, State
 from dispatcher.domain.recipient import Language
 from dispatcher.intake.campaign import Submission
+from dispatcher.runtime.entity_senders import senders
 from dispatcher.runtime.services import Services
 
 DRY_RUN_ROWS_MAX = 100_000  # about a minute: a page waits for it
@@ -92,9 +93,11 @@ def _example(services: Services, message: PreparedMessage, template: str, with_p
     facts, mode = entry.candidate.facts, Mode(entry.decision["legs"][0][1])
     content, is_real = outbound.content, True
     if not with_profiles:
-        request = example_request(services.catalog[template], outbound.channel, facts.language, mode, entry.candidate.data)
+        shown, entity = services.catalog[template], entry.decision["job"][0]
+        names = senders(services.policy.entities[entity], entity)
+        request = example_request(shown, outbound.channel, facts.language, mode, entry.candidate.data, names)
         try:
-            content, is_real = services.catalog[template].render(request), False
+            content, is_real = shown.render(request), False
         except ContentRefusal as refusal:
             return Example(facts.recipient_id, facts.language, outbound.channel, mode, "", f"{refusal.code}", is_real=False)
     title, text = _texts(content)

@@ -117,7 +117,8 @@ def set_approval(
         is_nobody = author.startswith(USER_PREFIX) and users.find(connection, author) is None
     errors = list(approval_obstacles(version, approved, actor, digest, names))
     if approved and is_nobody:
-        errors.append(InputError(f"{name}/template.toml", 0, "author", f"{author} is nobody who signs in: `dispatcher users list`"))
+        message = f"{author} is nobody who signs in: see `dispatcher users list`, or write a name, such as Jana Maes"
+        errors.append(InputError(f"{name}/template.toml", 0, "author", message))
     if errors:
         raise BadInput(*errors)
     template, first = version.template, version.first

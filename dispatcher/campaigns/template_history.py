@@ -19,6 +19,7 @@ from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.campaigns import template_approvals, template_sources
 from dispatcher.ledger.campaigns.template_approvals import FirstApproval, VersionUse
 from dispatcher.ledger.connection import lend
+from dispatcher.runtime.entity_senders import senders_of
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable
 
@@ -78,7 +79,8 @@ def history_of(services: Services, name: str, entities: Entities = None) -> list
 
 def compare(services: Services, name: str, old: str, new: str = FOLDER) -> list[TextDiff]:
     """The texts that differ between two versions, named by a digest, its beginning, or `folder`. Raises `BadInput`."""
-    return differences(_load(services, name, old), _load(services, name, new))
+    before, after = _load(services, name, old), _load(services, name, new)
+    return differences(before, after, senders_of(services.policy, after))
 
 
 def put_back(services: Services, name: str, digest: str, folder: Path) -> Restored:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from channels.base import Channel, Content, Email, Event, EventKind, Outbound, Push, Receipt, Sms, Uncertain, WhatsApp, assemble
 from channels.send_window import SendWindow
 from dispatcher.campaigns.template_approval import draft_error
-from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, Template, example_request
+from dispatcher.content import ContentRefusal, MessageLinks, Template, example_request
 from dispatcher.delivery.whatsapp_texts import content_sids
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
@@ -27,7 +27,7 @@ from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import address_keys, recipients, suppressions
 from dispatcher.ledger.maintenance import policies
 from dispatcher.policy.data import Tester
-from dispatcher.runtime.link_hosts import link_hosts
+from dispatcher.runtime.entity_senders import entity_sender
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable
 
@@ -190,9 +190,7 @@ def _content(services: Services, request: TestRequest) -> Content:
         _refuse("channel", f"{template.name} is not written for {request.channel}, {request.mode}")
     if entity is None:
         _refuse("template", f"the policy has no entity {name!r}")
-    sender = MessageSender(
-        entity.names[request.language], entity.sender_address, entity=name, hosts=link_hosts(entity, services.public_url)
-    )
+    sender = entity_sender(entity, name, request.language, services.public_url)
     links = MessageLinks(*(f"{services.public_url}/{page}/{'test'.ljust(43, '0')}" for page in "up"))  # belong to nobody
     example = example_request(template, request.channel, request.language, request.mode, request.data)
     try:

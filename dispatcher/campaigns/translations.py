@@ -10,17 +10,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from channels.base import Channel, Email, Push
+from channels.base import Channel, Email, Push, WhatsApp
 from dispatcher import content
 from dispatcher.campaigns.template_approval import known_template
-from dispatcher.content import Catalog, ContentRefusal, InvalidTemplates, Template, TemplateError, example_request
+from dispatcher.content import Catalog, ContentRefusal, InvalidTemplates, Senders, Template, TemplateError, example_request
 from dispatcher.content.translation_state import FILE, TranslationState, read_state
-from dispatcher.content.translation_units import TranslationUnit, codes, is_same_sentence, pair_units, replaced
-from dispatcher.domain.recipient import LANGUAGES
+from dispatcher.content.translation_units import TranslationUnit, codes, is_same_sentence, pair_units, read_parts, replaced
+from dispatcher.domain.message import Mode
+from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake import translation_files
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.translation_files import Exchange, ExchangeFormat, ExchangeUnit
+from dispatcher.policy import Policy
+from dispatcher.runtime.entity_senders import senders_of
 
 # How much phones and mail clients show, in characters of the rendered examples. The first two are Android's and iOS's usual cuts.
 TITLE_MAX, BODY_MAX, SUBJECT_MAX = 65, 240, 120
@@ -77,7 +80,7 @@ def _is_as_exported(template: Template, exchange: Exchange) -> bool:
     return state_of(exchange.units) == state_of(_exported_units(template, exchange.source, exchange.target))
 
 
-def import_file(folder: Path, catalog: Catalog, file: Path) -> TranslationImport:
+def import_file(policy: Policy, folder: Path, catalog: Catalog, file: Path) -> TranslationImport:
     """Put the translations of a file into the template folder, whose templates are `catalog`.
 
     Raises `BadInput` with every error; then nothing is changed.
@@ -97,7 +100,7 @@ def import_file(folder: Path, catalog: Catalog, file: Path) -> TranslationImport
     changes = {id_: (targets[id_], unit.target) for id_, unit in translated.items() if _is_change(unit, targets[id_])}
     files = replaced(template.source, changes)
     if changes:
-        _check_result(str(file), files, by_id, targets, changes)
+        _check_result(senders_of(policy, template), str(file), files, by_id, targets, changes)
     is_unchanged = _is_as_exported(template, exchange)
     state = "" if is_unchanged else _new_state(template, exchange, pairs, translated, bool(changes))
     if state:
@@ -130,6 +133,20 @@ def _notes(template: Template, unit: TranslationUnit) -> Iterator[str]:
         yield f"at most {limits[part]} characters with its values"
     if part == "sms.text" and template.segments_max:
         yield f"at most {template.segments_max[language]} SMS segments; some accents shorten a segment"
+    if part.startswith("whatsapp.") and part.endswith(".approved"):
+        yield from _placeholder_notes(template, language, part.split(".")[1])
+
+
+def _placeholder_notes(template: Template, language: Language, mode: str) -> Iterator[str]:
+    """What the numbers of a WhatsApp text stand for, such as "{{1}}: {{ sender.name }}, such as KBC Bank"."""
+    parts = read_parts(template.source, template.name, language)
+    try:
+        content = template.render(example_request(template, Channel.WHATSAPP, language, Mode(mode)))
+    except ContentRefusal:
+        return
+    for number, value in content.variables.items() if isinstance(content, WhatsApp) else ():
+        part = parts.get(f"whatsapp.{mode}.{number}")
+        yield f"{{{{{number}}}}}: {part.text if part else ''}, such as {value}"
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------
@@ -182,6 +199,7 @@ def _placeholder_message(source: str, target: str) -> str:
 
 
 def _check_result(
+    senders: Senders,
     file: str,
     files: Mapping[str, str],
     by_id: Mapping[str, ExchangeUnit],
@@ -190,13 +208,13 @@ def _check_result(
 ) -> None:
     """Raise `BadInput` unless the template with the translations passes every check, the lengths included."""
     try:
-        template = content.load_version(files)
+        template = content.load_version(files, senders=senders)
     except InvalidTemplates as invalid:
         raise BadInput(*(_as_input_error(file, fault, by_id, targets, changes) for fault in invalid.faults)) from None
     errors = [
         InputError(file, by_id[id_].line, id_, f"has {length} characters with its values, more than {most}")
         for id_, (unit, _) in changes.items()
-        for length, most in _lengths(template, unit)
+        for length, most in _lengths(template, unit, senders)
         if length > most
     ]
     if errors:
@@ -218,7 +236,7 @@ def _as_input_error(
     return InputError(file, by_id[near[-1]].line, near[-1], str(fault))
 
 
-def _lengths(template: Template, unit: TranslationUnit) -> Iterator[tuple[int, int]]:
+def _lengths(template: Template, unit: TranslationUnit, senders: Senders) -> Iterator[tuple[int, int]]:
     """Rendered lengths of the unit's part, each with its limit."""
     part, language = unit.part.name, unit.part.file.split("/")[1]
     channel = {"push": Channel.PUSH, "email": Channel.EMAIL}.get(part.split(".")[0])
@@ -226,7 +244,7 @@ def _lengths(template: Template, unit: TranslationUnit) -> Iterator[tuple[int, i
         return
     for mode in sorted(template.info.modes):
         try:
-            rendered = template.render(example_request(template, channel, language, mode))
+            rendered = template.render(example_request(template, channel, language, mode, None, senders))
         except ContentRefusal:
             continue
         if isinstance(rendered, Push):

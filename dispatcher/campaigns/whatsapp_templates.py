@@ -17,7 +17,7 @@ from channels.alerts import alert
 from channels.base import Channel, ChannelError, WhatsApp
 from channels.whatsapp_templates import Category, NewContent, ProviderTemplate, TemplateClient, TemplateStatus
 from dispatcher.campaigns.template_approval import blocking_findings, draft_error, known_template
-from dispatcher.content import Template, TemplateError, example_request, is_draft
+from dispatcher.content import Senders, Template, TemplateError, example_request, is_draft
 from dispatcher.content.template import WhatsAppTemplate
 from dispatcher.delivery.whatsapp_texts import text_key, texts_of
 from dispatcher.domain.message import Kind, Mode
@@ -27,6 +27,7 @@ from dispatcher.ledger.campaigns import whatsapp_templates
 from dispatcher.ledger.campaigns.whatsapp_templates import TextKey, WhatsAppText
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.maintenance import policies
+from dispatcher.runtime.entity_senders import senders_of
 from dispatcher.runtime.services import Services
 
 UNDECIDED_SECONDS = 60.0  # how long after a check a text is checked again on which WhatsApp decides; mostly it takes minutes
@@ -66,6 +67,7 @@ class LocalText:
     mode: Mode
     text: WhatsAppTemplate
     key: TextKey
+    senders: Senders
 
     @property
     def name(self) -> str:
@@ -80,7 +82,7 @@ class LocalText:
 
     def examples(self) -> dict[str, str]:
         """An example for each placeholder, from the template's examples."""
-        request = example_request(self.template, Channel.WHATSAPP, self.language, self.mode)
+        request = example_request(self.template, Channel.WHATSAPP, self.language, self.mode, None, self.senders)
         content = self.template.render(request)
         assert isinstance(content, WhatsApp)  # noqa: S101  the channel's content
         return dict(content.variables)
@@ -241,7 +243,7 @@ def whatsapp_needs(services: Services, connection: Connection, submission: Submi
     account = services.template_client.account
     known = whatsapp_templates.find(connection, account)
     for template in submission.templates:
-        locals_ = [_local(account, template, *place) for place in texts_of(template)]
+        locals_ = _locals(services, account, template)
         waiting = [local for local in locals_ if not _status(local, known.get(local.key)).is_approved]
         if waiting:
             yield (
@@ -311,7 +313,7 @@ def _client(services: Services) -> TemplateClient:
 def _local_texts(services: Services, account: str, name: str | None = None) -> list[LocalText]:
     _check_name(services, name)
     templates = [template for key, template in sorted(services.catalog.items()) if name in (None, key)]
-    return [_local(account, template, *place) for template in templates for place in texts_of(template)]
+    return [local for template in templates for local in _locals(services, account, template)]
 
 
 def _check_name(services: Services, name: str | None) -> None:
@@ -319,8 +321,9 @@ def _check_name(services: Services, name: str | None) -> None:
         known_template(services.catalog, name)
 
 
-def _local(account: str, template: Template, language: str, mode: Mode, text: WhatsAppTemplate) -> LocalText:
-    return LocalText(template, language, mode, text, text_key(account, template, language, mode, text))
+def _locals(services: Services, account: str, template: Template) -> list[LocalText]:
+    senders = senders_of(services.policy, template)
+    return [LocalText(template, *place, text_key(account, template, *place), senders) for place in texts_of(template)]
 
 
 def _new_template(local: LocalText) -> NewContent:

@@ -20,6 +20,7 @@ from dispatcher.cli import campaign_results, schedules
 from dispatcher.cli.broker import start_due
 from dispatcher.cli.identity import acting, confirm_person, limit, noted, viewer
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows, show_left_out
+from dispatcher.cli.waiting import Patience, Timeout
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import VersionConflict
@@ -28,6 +29,7 @@ from dispatcher.domain.principal import Right
 from dispatcher.intake.audience import read_audience
 from dispatcher.intake.campaign import CampaignRequest, check_campaign, read_request
 from dispatcher.intake.campaign_edit import parse_edit
+from dispatcher.maintenance.policy_in_force import why_halted
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.web.serializers.campaigns import campaign_line, campaign_view, dry_run_view
@@ -38,8 +40,8 @@ campaign_results.add_to(app)
 
 CampaignId = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
 ENDED = (CampaignState.FINISHED, CampaignState.CANCELLED)
+OPEN = (State.PENDING, State.CLAIMED, State.HELD, State.WAITING, State.UNRESOLVED)
 POLL_SECONDS = 0.5
-PATIENCE_SECONDS = 10.0  # without any progress, --wait asks whether a worker runs
 ERRORS_SHOWN = 20
 
 
@@ -52,6 +54,7 @@ def submit(
     ] = False,
     as_of: Annotated[datetime | None, typer.Option(help="With --dry-run: as at that past moment (UTC).")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the campaign has finished.")] = False,
+    timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
     """Submit a campaign with its audience. Running workers start on it at once."""
@@ -64,6 +67,8 @@ def submit(
         return
     who = acting(services, Right.CAMPAIGNS, submitted_entity(services, parsed))
     noted(services, AuditNote(AuditAction.SUBMIT, "campaign", parsed.id, entity=parsed.form.entity))
+    if timeout is not None and not wait:
+        fail("--timeout needs --wait", BAD_INPUT)
     if as_of:
         fail("--as-of needs --dry-run: a real campaign is sent now", BAD_INPUT)
     with progress("loading audience", None) as (bar, task):
@@ -81,7 +86,7 @@ def submit(
         fail(f"{file}: id: campaign {parsed.id!r} was submitted before with other content; give this one another id", BAD_INPUT)
     start_due(services)
     if wait:
-        wait_for(services, parsed.id)
+        wait_for(services, parsed.id, timeout)
     _show(services, parsed.id, as_json)
 
 
@@ -107,24 +112,22 @@ def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | Non
         audience_fetch.discard(services, request)
 
 
-def wait_for(services: Services, campaign_id: str) -> None:
-    """Show progress until the campaign has finished, or waits for its release."""
+def wait_for(services: Services, campaign_id: str, timeout: float | None = None) -> None:
+    """Show progress until the campaign has finished, or waits for its release. Fails after `timeout` seconds."""
+    patience = Patience(services, f"campaign {campaign_id}", timeout)
     with progress(campaign_id, None) as (bar, task):
-        idle_seconds, last = 0.0, -1
         while True:
             found = _status(services, campaign_id)
-            campaign = found.campaign
-            decided = campaign.audience - found.balance.states[State.PENDING]
-            bar.update(task, completed=decided, total=campaign.audience)
+            campaign, states = found.campaign, {state: count for state, count in found.balance.states.items() if count}
+            decided = campaign.audience - states.get(State.PENDING, 0)
+            bar.update(task, completed=decided, total=campaign.audience, description=f"{campaign_id}: {campaign.state}")
             if campaign.state in ENDED:
                 return
             if campaign.state is CampaignState.AWAITING_RELEASE:
                 err.print(f"somebody else has to release it: dispatcher campaign release {campaign_id}", markup=False)
                 return
-            idle_seconds, last = (idle_seconds + POLL_SECONDS, last) if decided == last else (0.0, decided)
-            if idle_seconds == PATIENCE_SECONDS:
-                err.print("no progress: is a worker running? (`dispatcher up`, or `celery -A dispatcher worker`)")
-            services.sleep(POLL_SECONDS)
+            open_ = ", ".join(f"{states[state]:,} {state}" for state in OPEN if state in states)
+            patience.pause((campaign.state, states), f"{campaign.state}; {open_ or 'nothing open'}", POLL_SECONDS)
 
 
 def _status(services: Services, campaign_id: str) -> CampaignStatus:
@@ -201,6 +204,8 @@ def _show(services: Services, campaign_id: str, as_json: bool) -> None:
         print_json(view)
         return
     print_campaign(view)
+    if found.campaign.state not in ENDED and (reason := why_halted(services)):
+        err.print(f"\n{reason}", markup=False)
     if found.campaign.invalid:
         errors = overview.unreadable_rows(services, found.campaign, ERRORS_SHOWN)
         rows("\nrows that could not be read", ("line", "field", "why"), errors)

@@ -15,7 +15,8 @@ from channels.base import Channel
 from dispatcher.campaigns import submission, trigger_cancellation
 from dispatcher.cli.broker import publish_or_warn
 from dispatcher.cli.identity import confirm_person, limit, noted, open_for
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows, show_left_out
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, progress, rows, show_left_out
+from dispatcher.cli.waiting import Patience, Timeout
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
 from dispatcher.delivery.messages import UNKNOWN_PROVIDER, Message, MessageFilter, UnresolvedFilter
@@ -58,6 +59,7 @@ def send(
     key: Annotated[str, typer.Option(help="Your own name for the job: the same key is the same job, and is sent once.")],
     data: Annotated[str, typer.Option(help="The template's variables, as JSON.")] = "{}",
     wait: Annotated[bool, typer.Option("--wait", help="Return when it is decided and handed off.")] = False,
+    timeout: Timeout = None,
     send_at: Annotated[str | None, typer.Option(help="When, with its zone: 2026-12-01T09:00:00+01:00. Default: at once.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -66,6 +68,8 @@ def send(
         variables = json.loads(data)
     except json.JSONDecodeError as error:
         raise BadInput(InputError("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
+    if timeout is not None and not wait:
+        fail("--timeout needs --wait", BAD_INPUT)
     services, _ = open_for(Right.MESSAGES)
     job = {"key": key, "recipient": recipient, "template": template, "data": variables}
     place = submission.accept_trigger(services, job if send_at is None else {**job, "send_at": send_at}, limit(services))
@@ -74,19 +78,21 @@ def send(
     elif wait:
         fail(f"it is sent at {place.due_at.isoformat()}: leave out --wait", BAD_INPUT)
     message_id = submission.message_id_of(place)
-    message = _wait(services, message_id) if wait else _find(services, message_id)
+    message = _wait(services, message_id, timeout or WAIT_SECONDS_MAX) if wait else _find(services, message_id)
     _show(message, as_json)
     if wait and message.state in UNSENT:
         raise typer.Exit(REFUSED)
 
 
-def _wait(services: Services, message_id: MessageId) -> Message:
-    for _ in range(WAIT_SECONDS_MAX * POLLS_A_SECOND):
-        message = _find(services, message_id)
-        if message.state not in MOVING:
-            return message
-        services.sleep(1 / POLLS_A_SECOND)
-    return fail(f"message {message_id} is still {message.state}: is a worker running? (`dispatcher up`)", REFUSED)
+def _wait(services: Services, message_id: MessageId, timeout: float) -> Message:
+    patience = Patience(services, f"message {message_id}", timeout)
+    with progress(str(message_id), None) as (bar, task):
+        while True:
+            message = _find(services, message_id)
+            if message.state not in MOVING:
+                return message
+            bar.update(task, description=f"{message_id}: {message.state}")
+            patience.pause(message.state, str(message.state), 1 / POLLS_A_SECOND)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli.identity import open_for
-from dispatcher.cli.output import REFUSED, Json, out, pairs, print_json
+from dispatcher.cli.output import REFUSED, Json, err, out, pairs, print_json
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
 from dispatcher.maintenance import policy_in_force
@@ -53,8 +53,10 @@ def _print_text(as_json: bool) -> None:
 @app.command()
 def adopt(as_json: Json = False) -> None:
     """Put the policy of this process in force. Workers with another one halt; workers that wait with this one begin."""
-    _, who = open_for(Right.POLICY, act=AuditNote(AuditAction.ADOPT, "policy"))
+    services, who = open_for(Right.POLICY, act=AuditNote(AuditAction.ADOPT, "policy"))
     before, ours = bootstrap.adopt_policy(who)
+    if before not in (None, ours) and policy_in_force.will_halt(services):
+        err.print(f"Workers run that were started with another policy: they halt. {policy_in_force.RESTART}", markup=False)
     if as_json:
         print_json({"in_force": ours, "before": before})
     elif before == ours:

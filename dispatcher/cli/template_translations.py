@@ -25,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
 def export_translations(
     name: Annotated[str, typer.Argument(help="The template's name.")],
     language: Annotated[str, typer.Option(help="The language to translate into: nl, fr, de or en.")],
-    to: Annotated[ExchangeFormat, typer.Option(help="XLIFF (2.0) or PO.")] = ExchangeFormat.XLIFF,
+    to: Annotated[ExchangeFormat, typer.Option(case_sensitive=False, help="XLIFF (2.0) or PO.")] = ExchangeFormat.XLIFF,
     source: Annotated[str, typer.Option(help="The language to translate from.")] = "en",
     output: Annotated[Path | None, typer.Option(help="The file to write. Default: standard output.")] = None,
     as_json: Json = False,
@@ -47,8 +47,9 @@ def import_translations(
     as_json: Json = False,
 ) -> None:
     """Put translations into the template folder, if the whole template still passes every check."""
-    folder = bootstrap.file_settings().templates
-    result = translations.import_file(folder, content.load(folder), file)
+    settings = bootstrap.file_settings()
+    folder = settings.templates
+    result = translations.import_file(bootstrap.policy(settings)[0], folder, content.load(folder), file)
     if as_json:
         print_json(asdict(result))
         return

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from channels.base import Channel, Email
+from channels.base import Channel
 from dispatcher import __version__, content
 from dispatcher.campaigns import template_approval
 from dispatcher.campaigns.template_approval import TemplateVersion
@@ -33,7 +33,10 @@ from dispatcher.domain.principal import Right
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.policy import Policy
 from dispatcher.runtime import bootstrap
+from dispatcher.runtime.entity_senders import senders_of
+from dispatcher.runtime.template_previews import MessageSelection, message_preview
 from dispatcher.web.serializers.templates import approval_text, template_view
 
 app = typer.Typer(help="Write, check, preview and approve message templates.", no_args_is_help=True)
@@ -90,7 +93,7 @@ def check(
         for each in (*findings, *unapproved):
             err.print(str(each), markup=False)
         if not errors(findings):
-            _print_overview(name, folder)
+            _print_overview(policy, name, folder)
             template_drafts.show(unwritten)
     levels = list(Severity)
     if unwritten or unapproved or any(levels.index(each.severity) <= levels.index(fail_on) for each in findings):
@@ -131,14 +134,14 @@ def _relative(folder: Path) -> str:
     return folder.resolve().relative_to(here).as_posix() if folder.resolve().is_relative_to(here) else folder.as_posix()
 
 
-def _print_overview(name: str | None, folder: Path) -> None:
+def _print_overview(policy: Policy, name: str | None, folder: Path) -> None:
     shown = [each for each in content.load(folder).values() if name in (None, each.name)]
     lines = [
         (each.name, each.info.kind, each.info.offer_type, ", ".join(sorted(each.info.modes)), ", ".join(each.channels))
         for each in shown
     ]
     rows("", ("template", "kind", "offer", "modes", "channels"), lines)
-    texts = [(*place, str(segments)) for each in shown for *place, segments in content.sms_sizes(each)]
+    texts = [(*place, str(segments)) for each in shown for *place, segments in content.sms_sizes(each, senders_of(policy, each))]
     rows("\nSMS, from the examples", ("template", "language", "mode", "segments"), texts)
 
 
@@ -151,20 +154,25 @@ def preview(
     data: Annotated[Path | None, typer.Option(help="Variables as a JSON file; the template's examples fill in the rest.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print one message as it would be sent. An e-mail's HTML goes to stdout as a whole."""
-    catalog = content.load_sound(bootstrap.file_settings().templates)[0]
+    """Print one message as it would be sent: a WhatsApp text with its values, an e-mail's HTML as a whole."""
+    settings = bootstrap.file_settings()
+    catalog = content.load_sound(settings.templates)[0]
     _check_name(name, catalog)
     if language not in LANGUAGES:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
-    try:
-        rendered = content.preview(catalog, name, channel, language, mode, read_data(data))
-    except content.ContentRefusal as refusal:
-        fail(f"{refusal.code}: {refusal.variable}", REFUSED)
-    fields = asdict(rendered)
+    selection = MessageSelection(channel, language, mode, read_data(data))
+    shown = message_preview(bootstrap.policy(settings)[0], catalog[name], selection)
+    if shown.content is None:
+        fail(f"{shown.refused.code}: {shown.refused.variable}" if shown.refused else "cannot be rendered", REFUSED)
+    fields = asdict(shown.content)
+    if shown.whatsapp:
+        fields["text"] = shown.whatsapp.text
     if as_json:
         print_json(fields)
         return
-    html = fields.pop("html") if isinstance(rendered, Email) else None
+    html = fields.pop("html", None)
+    if shown.whatsapp:
+        fields["buttons"] = ", ".join(each.title for each in shown.whatsapp.buttons)
     pairs("", fields)
     if html:
         out.print(f"\n{html}", markup=False)

@@ -97,6 +97,7 @@ Standstill = Literal[
     "outbox",
     "channel_stopped",
     "ledger_restored",
+    "policy_not_in_force",
 ]
 
 # The states of a message.

@@ -14,9 +14,9 @@ from dispatcher.content.draft_marks import is_draft, texts_to_write
 from dispatcher.content.errors import ContentRefusal, InvalidTemplates, TemplateError
 from dispatcher.content.links import host_of, is_within
 from dispatcher.content.partner_links import partner_links
-from dispatcher.content.preview import check_examples, check_links_to_partners, example_request, preview, sms_sizes
+from dispatcher.content.preview import check_examples, check_links_to_partners, example_request, sms_sizes
 from dispatcher.content.render_counts import take_render_counts
-from dispatcher.content.render_request import LinkHosts, MessageLinks, MessageSender, RenderRequest
+from dispatcher.content.render_request import NO_SENDERS, LinkHosts, MessageLinks, MessageSender, RenderRequest, Senders
 from dispatcher.content.shipped import SHARED, default_folder, shipped_folder
 from dispatcher.content.skeleton import NewTemplate, skeleton
 from dispatcher.content.template import Template
@@ -24,6 +24,7 @@ from dispatcher.content.themes import THEMES
 from dispatcher.content.wording_diff import TextDiff, WordChange, differences, word_changes
 
 __all__ = [
+    "NO_SENDERS",
     "SHARED",
     "THEMES",
     "Catalog",
@@ -36,6 +37,7 @@ __all__ = [
     "NewTemplate",
     "RenderRequest",
     "Segments",
+    "Senders",
     "Template",
     "TemplateError",
     "TemplateVariable",
@@ -56,7 +58,6 @@ __all__ = [
     "load_sound",
     "load_version",
     "partner_links",
-    "preview",
     "read_folder",
     "shipped_folder",
     "skeleton",

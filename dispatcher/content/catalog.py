@@ -19,6 +19,7 @@ from dispatcher.content.generated_text import GenerationError, generated_part
 from dispatcher.content.inline_styles import inlined_sources
 from dispatcher.content.legal import Legal, read_legal
 from dispatcher.content.preview import check_examples, check_links_for_personal_data
+from dispatcher.content.render_request import NO_SENDERS, Senders
 from dispatcher.content.shipped import SHARED
 from dispatcher.content.source_files import FILES, SourceFile, SourceFiles, read_source_files
 from dispatcher.content.specialiser.decision_tree import Specialiser
@@ -81,9 +82,9 @@ def _is_unchanged(template: Template, files: Mapping[str, str]) -> bool:
     return template.source == _source(template.name, files) and template.translations == translations
 
 
-def load_version(source: Mapping[str, str], random: Callable[[], float] | None = None) -> Template:
+def load_version(source: Mapping[str, str], random: Callable[[], float] | None = None, senders: Senders = NO_SENDERS) -> Template:
     """The one template of these files (name -> text). Raises `InvalidTemplates`, also where they hold none, or several."""
-    templates = _load(source, [], random)
+    templates = _load(source, [], random, senders)
     if len(templates) != 1:
         raise InvalidTemplates([TemplateError(".", 1, "folder", "", f"holds {len(templates)} templates, not one")])
     return next(iter(templates.values()))
@@ -104,21 +105,23 @@ def load_sound(folder: Path, random: Callable[[], float] | None = None) -> tuple
     return Catalog({} if SHARED in unreadable else sound, faults), list(faults)
 
 
-def _load(files: Mapping[str, str], faults: list[TemplateError], random: Callable[[], float] | None) -> dict[str, Template]:
+def _load(
+    files: Mapping[str, str], faults: list[TemplateError], random: Callable[[], float] | None, senders: Senders = NO_SENDERS
+) -> dict[str, Template]:
     """The templates of these files, by name. Raises `InvalidTemplates` with all faults, those of the reading included."""
     draft = _draft(files)
     faults = [*faults, *draft.faults, *_check_sources(draft)]
     if faults:
         raise InvalidTemplates(faults)
     templates = _compile(draft, files)
-    faults = [fault for template in templates.values() for fault in _check_renderings(template, draft)]
+    faults = [fault for template in templates.values() for fault in _check_renderings(template, draft, senders)]
     if faults:
         raise InvalidTemplates(faults)
     return templates if random is None else {name: _specialise(each, random) for name, each in templates.items()}
 
 
-def _check_renderings(template: Template, draft: _Draft) -> Iterator[TemplateError]:
-    yield from check_examples(template, draft.place)
+def _check_renderings(template: Template, draft: _Draft, senders: Senders = NO_SENDERS) -> Iterator[TemplateError]:
+    yield from check_examples(template, draft.place, senders)
     yield from check_links_for_personal_data(template)
 
 

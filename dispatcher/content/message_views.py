@@ -65,6 +65,11 @@ class WhatsAppView:
     buttons: tuple[TemplateButton, ...]
     content_sid: str
 
+    @property
+    def text(self) -> str:
+        """The text as one string."""
+        return "".join(each.text for each in self.pieces)
+
 
 def sms_view(text: str) -> SmsView:
     """An SMS with its segments."""

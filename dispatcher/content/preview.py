@@ -17,7 +17,7 @@ from dispatcher.content.errors import ContentRefusal, TemplateError
 from dispatcher.content.guard import holds_value, html_faults, links_of
 from dispatcher.content.links import host_of, is_within
 from dispatcher.content.mail_html import HtmlFault, read_mail_html
-from dispatcher.content.render_request import LinkHosts, MessageLinks, MessageSender, RenderRequest
+from dispatcher.content.render_request import NO_SENDERS, LinkHosts, MessageLinks, MessageSender, RenderRequest, Senders
 from dispatcher.content.template import Template
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
@@ -29,28 +29,18 @@ TOKEN_CHARACTERS = 43  # of a real link: with shorter ones the segments of an SM
 _LINKS = MessageLinks(*(f"https://www.bank.example/{page}/{'preview'.ljust(TOKEN_CHARACTERS, '0')}" for page in "up"))
 
 
-def preview(
-    catalog: Mapping[str, Template],
-    name: str,
-    channel: Channel,
-    language: Language,
-    mode: Mode,
-    data: Mapping[str, Any],
-) -> Content:
-    """One message as it would be sent, with the template's examples for values that `data` does not give. Raises KeyError,
-    ContentRefusal."""
-    return catalog[name].render(example_request(catalog[name], channel, language, mode, data))
-
-
 def example_request(
     template: Template,
     channel: Channel,
     language: Language,
     mode: Mode,
     data: Mapping[str, Any] | None = None,
-    hosts: LinkHosts | None = None,
+    senders: Senders = NO_SENDERS,
 ) -> RenderRequest:
-    """A render request with the template's examples, an example sender and example links. It allows every declared category."""
+    """A render request with the template's examples and example links. It allows every declared category.
+
+    `senders` are those of the policy: without them the text names an example sender, of another length than the real one.
+    """
     examples = {variable.name: variable.example[language] for variable in template.variables.values()}
     return RenderRequest(
         channel=channel,
@@ -58,34 +48,38 @@ def example_request(
         mode=mode,
         categories=frozenset(variable.category for variable in template.variables.values()),
         data={**examples, **(data or {})},
-        sender=replace(_sender(template.entity), hosts=hosts),
+        sender=senders.get(language) or _sender(template.entity),
         links=_LINKS,
     )
 
 
-def sms_sizes(template: Template) -> Iterator[tuple[str, Language, Mode, Segments]]:
+def sms_sizes(template: Template, senders: Senders) -> Iterator[tuple[str, Language, Mode, Segments]]:
     """The segments of each SMS of a template, from its examples: (template, language, mode, segments)."""
     for language, mode in product(template.languages, sorted(template.info.modes)) if Channel.SMS in template.channels else ():
-        sms = template.render(example_request(template, Channel.SMS, language, mode))
+        sms = template.render(example_request(template, Channel.SMS, language, mode, None, senders))
         assert isinstance(sms, Sms)  # noqa: S101  the channel's content
         yield template.name, language, mode, count_segments(sms.text)
 
 
 def check_examples(
-    template: Template, place: Callable[[str, int], tuple[str, int]], hosts: LinkHosts | None = None
+    template: Template, place: Callable[[str, int], tuple[str, int]], senders: Senders = NO_SENDERS
 ) -> Iterator[TemplateError]:
     """Render every channel, language and mode, with all values, with the samples of what has samples, and with only the required
     values; yield the errors.
 
-    `place` maps the name and line of a source to its file and line. With `hosts`, links may name these only.
+    `place` maps the name and line of a source to its file and line. With `senders`, links may name their hosts only, and an SMS has
+    no more segments than the template declares: the sender's name is a part of its length.
     """
     # By Jinja itself: a compiled path costs ten renderings, and no message has the example sender that it would be for.
     template = replace(template, specialiser=None)
     modes, trials = sorted(template.info.modes), list(data_sets(template))
     for language, channel, mode, (which, data) in product(template.languages, template.channels, modes, trials):
-        request = example_request(template, channel, language, mode, data, hosts)
+        request = example_request(template, channel, language, mode, data, senders)
         try:
-            yield from _too_long(template, request, template.render(request), place)
+            content = template.render(request)
+            if language in senders and (message := too_many_segments(template, request, content)):
+                name = str(template.languages[language].parts["sms.text"].name)
+                yield TemplateError(*place(name, 1), "sms.text", "", message)
         except ContentRefusal as refusal:
             shown = f"{_MESSAGES[refusal.code]}: {channel}, {mode}, from the examples{which}"
             faults = list(_html_faults(template, request, refusal, shown)) if channel is Channel.EMAIL else []
@@ -106,17 +100,13 @@ def data_sets(template: Template) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield f" with samples, number {number + 1}", {variable.name: variable.samples[number] for variable in sampled}
 
 
-def _too_long(
-    template: Template, request: RenderRequest, content: Content, place: Callable[[str, int], tuple[str, int]]
-) -> Iterator[TemplateError]:
-    """An SMS of more segments than the template declares: each costs as much as a message."""
+def too_many_segments(template: Template, request: RenderRequest, content: Content) -> str:
+    """The error of an SMS with more segments than the template declares, else "": each segment costs as much as a message."""
     limit = template.segments_max.get(request.language)
     if not isinstance(content, Sms) or limit is None:
-        return
+        return ""
     segments = count_segments(content.text)
-    if segments.count > limit:
-        name = str(template.languages[request.language].parts["sms.text"].name)
-        yield TemplateError(*place(name, 1), "sms.text", "", f"takes {segments}, more than segments_max = {limit}: {request.mode}")
+    return f"takes {segments}, more than segments_max = {limit}: {request.mode}" if segments.count > limit else ""
 
 
 def check_links_for_personal_data(template: Template) -> Iterator[TemplateError]:

@@ -41,6 +41,10 @@ class MessageSender:
     reply_to: str = ""
 
 
+Senders = Mapping[Language, MessageSender]  # the policy's sender of each language
+NO_SENDERS: Senders = {}
+
+
 class ReaderLinks(Protocol):
     """The reader's own two https links. Each may be made when it is first read: most texts use one or none."""
 

@@ -174,10 +174,26 @@ def _runs(source: str) -> Iterator[tuple[int, int, bool]]:
             run.append(piece)
             continue
         if texts := [each for each in run if each.kind is PieceKind.TEXT and source[each.start : each.end].strip()]:
-            inner = _with_whole_conditions(source, run, run.index(texts[0]), run.index(texts[-1]))
+            first, last = _with_whole_expressions(source, run, run.index(texts[0]), run.index(texts[-1]))
+            inner = _with_whole_conditions(source, run, first, last)
             if any(_LETTER.search(source, each.start, each.end) for each in texts):
                 yield inner[0].start, inner[-1].end, in_attribute
         run, in_attribute = [], _OPENED.search(source, piece.start, piece.end) is not None
+
+
+def _with_whole_expressions(source: str, run: list[Piece], first: int, last: int) -> tuple[int, int]:
+    """The pieces from `first` to `last`, and the rest of an expression whose string is the first or the last text: a filter such as
+    `plural("coin", "coins")` at the end of a sentence."""
+    spans = [each.span() for each in _EXPRESSION.finditer(source)]
+
+    def is_cut(place: int) -> bool:
+        return any(start < place < end for start, end in spans)
+
+    while first > 0 and is_cut(run[first].start):
+        first -= 1
+    while last + 1 < len(run) and is_cut(run[last].end):
+        last += 1
+    return first, last
 
 
 def _with_whole_conditions(source: str, run: list[Piece], first: int, last: int) -> list[Piece]:

@@ -16,6 +16,7 @@ from itertools import product
 from channels.base import Channel, Content, Email, Push, Sms, assemble
 from dispatcher.content.errors import ContentRefusal
 from dispatcher.content.preview import data_sets, example_request
+from dispatcher.content.render_request import NO_SENDERS, Senders
 from dispatcher.content.template import Template
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
@@ -48,16 +49,17 @@ class TextDiff:
     changes: tuple[WordChange, ...]
 
 
-def differences(old: Template, new: Template) -> list[TextDiff]:
-    """The texts that differ, by language, channel and mode. A text that only one version has is all removed, or all added.
+def differences(old: Template, new: Template, senders: Senders = NO_SENDERS) -> list[TextDiff]:
+    """The texts that differ, by language, channel and mode, as the `senders` of the policy send them.
 
+    A text that only one version has is all removed, or all added.
     A part that differs in the same words with several values is listed once.
     """
     found: dict[tuple[object, ...], TextDiff] = {}
     channels = dict.fromkeys((*old.channels, *new.channels))
     modes = sorted(old.info.modes | new.info.modes)
     for language, channel, mode in product(new.languages, channels, modes):
-        before, after = _texts(old, language, channel, mode), _texts(new, language, channel, mode)
+        before, after = (_texts(each, language, channel, mode, senders) for each in (old, new))
         for data, part in dict.fromkeys((*before, *after)):
             changes = word_changes(before.get((data, part), ""), after.get((data, part), ""))
             key = (language, channel, mode, part, tuple(each for each in changes if each.kind != "same"))
@@ -83,13 +85,13 @@ def _pieces(before: list[str], after: list[str]) -> Iterator[WordChange]:
             yield WordChange("added", "".join(after[start:end]))
 
 
-def _texts(template: Template, language: Language, channel: Channel, mode: Mode) -> dict[tuple[str, str], str]:
+def _texts(template: Template, language: Language, channel: Channel, mode: Mode, senders: Senders) -> dict[tuple[str, str], str]:
     """What readers see, by the values and the part. A message that cannot be rendered has the reason as its text."""
     if channel not in template.channels or mode not in template.info.modes:
         return {}
     texts: dict[tuple[str, str], str] = {}
     for which, data in data_sets(template):
-        request = example_request(template, channel, language, mode, data)
+        request = example_request(template, channel, language, mode, data, senders)
         try:
             content = assemble(template.render(request))
         except ContentRefusal as refusal:

@@ -8,22 +8,12 @@ from dispatcher.domain.campaign import Spec
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.recipient import Language
 from dispatcher.policy.data import CampaignSender, Entity
-from dispatcher.runtime.link_hosts import link_hosts
-
-THE_ENTITYS = CampaignSender()
+from dispatcher.runtime.entity_senders import THE_ENTITYS, entity_sender
 
 
 def message_sender(spec: Spec, entity: Entity, language: Language, public_url: str) -> MessageSender:
     """The sender as the text and the headers of an e-mail name it. Raises `ContentRefusal` as `campaign_sender` does."""
-    chosen = campaign_sender(spec, entity)
-    return MessageSender(
-        entity.names[language],
-        chosen.address or entity.sender_address,
-        entity=spec.entity,
-        hosts=link_hosts(entity, public_url),
-        from_name=chosen.name,
-        reply_to=spec.reply_to or "",
-    )
+    return entity_sender(entity, spec.entity, language, public_url, campaign_sender(spec, entity), spec.reply_to or "")
 
 
 def text_sender(spec: Spec, entity: Entity, channel: Channel) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import structlog
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.httpx_client import OAuth2Client
@@ -92,7 +92,7 @@ def complete(services: Services, config: OidcSettings, flow: SignInFlow, code: s
         metadata = provider_metadata(client, config)
         try:
             token = client.fetch_token(metadata["token_endpoint"], code=code, code_verifier=flow.verifier)
-        except (OAuthError, httpx.HTTPError, ValueError, KeyError) as error:
+        except (OAuthError, httpx2.HTTPError, ValueError, KeyError) as error:
             raise _unusable(error) from None
         claims, proved_at = check_token(services, config, client, str(token.get("id_token", "")), flow)
     return store_person(services, config, claims), proved_at
@@ -107,7 +107,7 @@ def check_token(
         keys = KeySet.import_key_set(client.request("GET", url, withhold_token=True).raise_for_status().json())
         claims = _claims(services, config, flow, keys, token)
         proved_at = datetime.fromtimestamp(float(claims.get("auth_time") or 0), UTC)
-    except (OAuthError, JoseError, httpx.HTTPError, ValueError, KeyError) as error:
+    except (OAuthError, JoseError, httpx2.HTTPError, ValueError, KeyError) as error:
         raise _unusable(error) from None
     return claims, min(proved_at, services.clock())
 
@@ -134,7 +134,7 @@ def provider_metadata(client: OAuth2Client, config: OidcSettings) -> Mapping[str
     url = f"{config.issuer.rstrip('/')}/.well-known/openid-configuration"
     try:
         metadata: Mapping[str, Any] = client.request("GET", url, withhold_token=True).raise_for_status().json()
-    except (httpx.HTTPError, ValueError):
+    except (httpx2.HTTPError, ValueError):
         raise SignInFailed("the identity provider does not answer") from None
     if metadata.get("issuer") != config.issuer:
         raise SignInFailed("the identity provider names another issuer than the one that is configured")

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import structlog
 from authlib.integrations.httpx_client import OAuth2Client
 
@@ -98,6 +98,6 @@ def _post(client: OAuth2Client, url: str, form: Mapping[str, str]) -> dict[str, 
         answer = client.request(
             "POST", url, data=dict(form), withhold_token=True, auth=client.client_auth(client.token_endpoint_auth_method)
         ).json()
-    except (httpx.HTTPError, ValueError):
+    except (httpx2.HTTPError, ValueError):
         return None
     return answer if isinstance(answer, dict) else None

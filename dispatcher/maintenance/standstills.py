@@ -15,6 +15,7 @@ from dispatcher.ledger.maintenance.heartbeats import Heartbeat, newest_heartbeat
 from dispatcher.ledger.maintenance.metrics import Metrics
 from dispatcher.ledger.maintenance.progress import IdleCampaign
 from dispatcher.maintenance.heartbeats import BEAT, SILENT_SECONDS
+from dispatcher.maintenance.policy_in_force import PolicyInForce, halted, halted_text
 from dispatcher.maintenance.surroundings import Surroundings, look
 from dispatcher.runtime.services import Services
 
@@ -39,6 +40,7 @@ class Standstill(StrEnum):
     OUTBOX = "outbox"
     CHANNEL_STOPPED = "channel_stopped"
     LEDGER_RESTORED = "ledger_restored"
+    POLICY_NOT_IN_FORCE = "policy_not_in_force"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,11 @@ def examine(services: Services) -> SystemState:
             heartbeats = newest_heartbeats(connection)
             counts = metrics.metrics(connection, now)
             idle, overdue = progress.idle_campaigns(connection, now), progress.overdue_campaigns(connection, now)
-            restore = generations.last_restore(connection)
+            restore, adopted = generations.last_restore(connection), halted(connection, now)
     except LedgerUnavailable:
         return SystemState(around, {}, None, [*findings, _database()], now)
     findings += _silent(heartbeats, around, now)
+    findings += _halted(adopted)
     findings += _campaigns(idle, overdue, now) if restore is None or restore.released_at is not None else [_restored(restore)]
     findings += _work(counts)
     return SystemState(around, heartbeats, counts, findings, now)
@@ -104,6 +107,17 @@ def _restored(restore: Generation) -> Finding:
     moment = f"to {restore.restored_to:%Y-%m-%d %H:%M} UTC" if restore.restored_to else "to an earlier moment"
     text = f"The ledger was restored {moment}: nothing is sent until a person runs `dispatcher restore release`."
     return Finding(Standstill.LEDGER_RESTORED, text, since=restore.began_at)
+
+
+def halts(services: Services) -> list[Finding]:
+    """The standstill of workers with another policy, if there is one: it concerns every campaign."""
+    with lend(services.pool) as connection:
+        return list(_halted(halted(connection, services.clock())))
+
+
+def _halted(current: PolicyInForce | None) -> Iterator[Finding]:
+    if current is not None:
+        yield Finding(Standstill.POLICY_NOT_IN_FORCE, halted_text(current), since=current.at)
 
 
 def _engines(around: Surroundings) -> Iterator[Finding]:

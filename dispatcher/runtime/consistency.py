@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dispatcher.content import THEMES, Template, TemplateError, check_examples, check_links_to_partners, host_of, is_within
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.policy import Policy
+from dispatcher.runtime.entity_senders import senders_of
 from dispatcher.runtime.link_hosts import link_hosts
 
 
@@ -37,9 +38,8 @@ def _theme_faults(policy: Policy, template: Template) -> Iterator[TemplateError]
 def _of(policy: Policy, template: Template) -> Iterator[TemplateError]:
     yield from _declaration_errors(policy, template)
     if template.entity in policy.entities:
-        hosts = link_hosts(policy.entities[template.entity])
-        yield from check_examples(template, _place, hosts)
-        yield from check_links_to_partners(template, hosts)
+        yield from check_examples(template, _place, senders_of(policy, template))
+        yield from check_links_to_partners(template, link_hosts(policy.entities[template.entity]))
 
 
 def declaration_errors(policy: Policy, template: Template) -> Iterator[TemplateError]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from dispatcher.content import FolderReport, MessageSender, Template, TemplateError, inspect, toml
+from dispatcher.content import FolderReport, Template, TemplateError, inspect, toml
 from dispatcher.content.lint.findings import LintFinding, Severity, lint_rules, merged
 from dispatcher.content.lint.linter import lint_template, loading_findings, unused_shared_files, without_duplicates
 from dispatcher.content.lint.samples import LintContext
 from dispatcher.content.shipped import SHARED
 from dispatcher.policy import Policy
 from dispatcher.runtime.consistency import declaration_errors
-from dispatcher.runtime.link_hosts import link_hosts
+from dispatcher.runtime.entity_senders import senders_of
 
 
 def lint_folder(policy: Policy, folder: Path, name: str | None = None) -> list[LintFinding]:
@@ -71,15 +71,9 @@ def _lint(policy: Policy, report: FolderReport) -> list[LintFinding]:
 
 def lint_context(policy: Policy, template: Template) -> LintContext:
     """What the policy says of the senders, links and data of a template."""
-    rules, entity = policy.text_rules, policy.entities.get(template.entity)
-    names = entity.names if entity else {}
+    rules = policy.text_rules
     return LintContext(
-        senders={
-            language: MessageSender(name, entity.sender_address, entity=template.entity)
-            for language, name in names.items()
-            if entity
-        },
-        hosts=link_hosts(entity) if entity else None,
+        senders=senders_of(policy, template),
         categories=policy.categories,
         push_title_max=rules.push_title_max,
         push_body_max=rules.push_body_max,

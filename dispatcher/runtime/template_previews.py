@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
 from channels.base import Channel, Email, PlainContent, Push, Sms, WhatsApp, assemble
-from dispatcher.content import ContentRefusal, MessageSender, Template, example_request
+from dispatcher.content import ContentRefusal, Template, example_request
 from dispatcher.content.message_views import PushView, SmsView, WhatsAppView, push_views, sms_view, whatsapp_view
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.policy import Policy
+from dispatcher.runtime.entity_senders import senders_of
 
 NO_DATA: Mapping[str, Any] = {}
 
@@ -47,11 +48,8 @@ class MessagePreview:
 
 def message_preview(policy: Policy, template: Template, selection: MessageSelection) -> MessagePreview:
     """A message as the entity of the template sends it."""
-    request = example_request(template, selection.channel, selection.language, selection.mode, selection.data)
-    entity = policy.entities.get(template.entity)
-    if entity is not None:
-        sender = MessageSender(entity.names[selection.language], entity.sender_address, entity=template.entity)
-        request = replace(request, sender=sender)
+    chosen, senders = selection, senders_of(policy, template)
+    request = example_request(template, chosen.channel, chosen.language, chosen.mode, chosen.data, senders)
     try:
         content = assemble(template.render(request))
     except ContentRefusal as refusal:

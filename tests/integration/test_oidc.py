@@ -204,3 +204,12 @@ def test_a_token_for_another_client_signs_no_device_in(browser: Browser) -> None
     browser.provider.claims = {"groups": ["nobody"]}
     with pytest.raises(NotAllowed):
         device(browser)
+
+
+def test_a_provider_that_is_away_is_named_and_lets_nobody_in(browser: Browser) -> None:
+    assert browser.services.oidc is not None
+    away = replace(browser.services, oidc=replace(browser.services.oidc, issuer="http://127.0.0.1:1"))
+    with TestClient(create(away, Broker()), base_url="https://x.example") as client:
+        answer = client.get("/console/oidc", headers=PAGE, follow_redirects=False)
+    assert answer.status_code == 502
+    assert "identity provider does not answer" in answer.text, answer.text

@@ -6,30 +6,40 @@ import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from channels.base import Channel
 from dispatcher.campaigns import tester_sends
 from dispatcher.campaigns.submission import submit, validation_context
 from dispatcher.campaigns.template_approval import ApprovalStatus, set_approval
 from dispatcher.campaigns.tester_sends import TestRequest, send_due_seeds
+from dispatcher.cli.campaigns import wait_for
+from dispatcher.cli.output import CommandFailure
 from dispatcher.domain.errors import PolicyNotInForce
 from dispatcher.domain.message import Mode
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import alerts, policies
+from dispatcher.ledger.maintenance.heartbeats import record_heartbeats
+from dispatcher.maintenance.heartbeats import BEAT
 from dispatcher.maintenance.policy_in_force import NOT_IN_FORCE, PolicyWatch, find
+from dispatcher.maintenance.standstills import Standstill, examine
 from dispatcher.policy import parse, shipped
 from dispatcher.runtime.bootstrap import check_keys_and_policy
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import Settings
+from dispatcher.web.app import create
 from tests.support.command import SECRET, run_command
-from tests.support.services import add_people, make_services, outbox, person, policy_without_quiet_hours
+from tests.support.people import sign_in
+from tests.support.services import Broker, add_people, make_services, outbox, person, policy_without_quiet_hours
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
+SLOW = timedelta(hours=1)  # a test may take longer than a heartbeat counts
 JANA = '[testers.jana]\nlanguage = "fr"\nemail = "jana@kbc-bank.example"\nsms = "+32470000091"\n'
 TESTERS = parse(f"{shipped()}\n{JANA}").testers
 
@@ -124,6 +134,52 @@ def test_a_worker_halts_with_an_alert_and_goes_on_when_its_policy_is_adopted(ser
     seconds[0] += 1.0
     with pytest.raises(PolicyNotInForce):
         watch.require(timed)
+
+
+def halt(services: Services, other: Services) -> Services:
+    """A campaign is accepted, then another policy is put in force, and a worker meets it. Returns its services."""
+    send(services)
+    adopt(other)
+    later = replace(services, clock=lambda: datetime.now(UTC) + SLOW)
+    with pytest.raises(PolicyNotInForce):
+        PolicyWatch().require(later)
+    return replace(services, clock=lambda: datetime.now(UTC))
+
+
+def test_everybody_who_waits_is_told_that_workers_have_halted(
+    services: Services, other: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    halted, seconds = halt(services, other), [0.0]
+    timed = replace(halted, monotonic_clock=lambda: seconds[0], sleep=lambda pause: seconds.append(seconds.pop() + pause))
+    with pytest.raises(CommandFailure) as failed:
+        wait_for(timed, "spring", timeout=30)
+    told = f"started with another policy than {other.policy.digest[:12]}"
+    assert "campaign spring has not ended after 30 s" in str(failed.value)
+    assert told in " ".join(str(failed.value).split())
+    assert told in " ".join(capsys.readouterr().err.split())  # already after 10 s
+    [finding] = [each for each in examine(halted).findings if each.kind is Standstill.POLICY_NOT_IN_FORCE]
+    assert told in finding.text
+    adopt(replace(halted, clock=lambda: datetime.now(UTC) + 2 * SLOW))  # back: they go on
+    assert [each for each in examine(halted).findings if each.kind is Standstill.POLICY_NOT_IN_FORCE] == []
+
+
+def test_a_campaign_says_that_workers_have_halted(services: Services, other: Services, database: str, tmp_path: Path) -> None:
+    halted = halt(services, other)
+    told = f"started with another policy than {other.policy.digest[:12]}"
+    client = TestClient(create(halted, Broker()))
+    sign_in(client, halted)
+    assert told in client.get("/console/campaigns/spring").text
+    assert told in " ".join(run(database, tmp_path, "campaign", "show", "spring").stderr.split())
+
+
+def test_an_adoption_says_that_running_workers_halt(services: Services, database: str, tmp_path: Path) -> None:
+    changed = policy_without_quiet_hours(tmp_path)
+    with lend(services.pool) as connection:
+        record_heartbeats(connection, {BEAT: datetime.now(UTC) + SLOW}, "worker-1:4711")
+    adopted = run(database, tmp_path, "policy", "adopt", policy=changed)
+    assert "they halt. Restart `dispatcher up`" in " ".join(adopted.stderr.split())
+    again = run(database, tmp_path, "policy", "adopt", policy=changed)
+    assert "halt" not in again.stderr
 
 
 def run(database: str, folder: Path, *arguments: str, policy: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from channels.base import Channel
 from dispatcher.campaigns.new_template import write_skeleton
-from dispatcher.content import NewTemplate, default_folder, is_draft, preview, shipped_folder, texts_to_write
+from dispatcher.content import NewTemplate, default_folder, example_request, is_draft, shipped_folder, texts_to_write
 from dispatcher.domain.message import Kind, Mode
 from dispatcher.intake.errors import BadInput
 from tests.support.services import load_edited, shipped_templates
@@ -53,8 +53,8 @@ def test_without_marks_a_skeleton_reads_as_its_source(tmp_path: Path) -> None:
     folder = write_skeleton(tmp_path / "texts", LOAN, Kind.COMMERCIAL).folder
     catalog = load_edited(folder.parent)
     for channel in Channel:
-        of_draft = preview(catalog, "spring_loan", channel, "fr", Mode.TAILORED, {})
-        of_source = preview(SHIPPED, "loan_offer", channel, "fr", Mode.TAILORED, {})
+        of_draft = catalog["spring_loan"].render(example_request(catalog["spring_loan"], channel, "fr", Mode.TAILORED))
+        of_source = SHIPPED["loan_offer"].render(example_request(SHIPPED["loan_offer"], channel, "fr", Mode.TAILORED))
         assert of_draft == of_source
     for file in folder.rglob("*.*"):
         text = file.read_text(encoding="utf-8").replace("{# TO WRITE #}", "")
@@ -138,7 +138,8 @@ def test_the_recipes_of_the_guide_have_no_faults(tmp_path: Path) -> None:
     mail.write_text(f"{source}{''.join(recipes('html'))}{{% endblock %}}\n", encoding="utf-8")
     kept = texts.read_text(encoding="utf-8").partition("[whatsapp.standard]")[0]
     texts.write_text(kept + whatsapp, encoding="utf-8")
-    html = str(preview(load_edited(folder.parent), "spring_loan", Channel.EMAIL, "en", Mode.TAILORED, {}))
+    written = load_edited(folder.parent)["spring_loan"]
+    html = str(written.render(example_request(written, Channel.EMAIL, "en", Mode.TAILORED)))
     assert "A bright kitchen" in html
     assert "48 months" in html
     assert "Your branch in Leuven" in html

@@ -16,8 +16,8 @@ from channels.base import Channel, Email, Push, PushOptions, Sms, WhatsApp
 from dispatcher.content import (
     Catalog,
     Template,
+    example_request,
     load,
-    preview,
 )
 from dispatcher.content.values import read_number
 from dispatcher.domain.decision import ReasonCode
@@ -124,7 +124,7 @@ def test_a_missing_mode_or_language_is_a_refusal(hello: Template) -> None:
 
 
 def test_a_preview_takes_examples_for_what_is_not_given(catalog: Catalog) -> None:
-    push = preview(catalog, "hello", Channel.PUSH, "en", Mode.TAILORED, {})
+    push = catalog["hello"].render(example_request(catalog["hello"], Channel.PUSH, "en", Mode.TAILORED))
     assert isinstance(push, Push)
     assert push.body == "For rowing. Money costs money."
 

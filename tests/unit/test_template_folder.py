@@ -11,9 +11,12 @@ from channels.base import Email
 from dispatcher.content import (
     Catalog,
     InvalidTemplates,
+    MessageSender,
     Template,
     check,
     load,
+    load_version,
+    read_folder,
 )
 from dispatcher.domain.recipient import LANGUAGES
 from tests.support.template_folder import DECLARATION, render_request, small_folder, write
@@ -119,7 +122,10 @@ def test_an_sms_longer_than_declared_is_reported(tmp_path: Path) -> None:
         files[f"hello/{language}/texts.toml"] = files[f"hello/{language}/texts.toml"].replace(
             "{{ sender.name }}:", "{{ sender.name }}" + "x" * 160
         )
-    faults = check(write(tmp_path, files))
+    sender = MessageSender("KBC", "info@kbc-bank.example")
+    with pytest.raises(InvalidTemplates) as invalid:
+        load_version(read_folder(write(tmp_path, files))[0], senders=dict.fromkeys(LANGUAGES, sender))
+    faults = invalid.value.faults
     assert {(fault.file, fault.line, fault.field) for fault in faults} == {
         (f"hello/{language}/texts.toml", 11, "sms.text") for language in LANGUAGES
     }

@@ -24,6 +24,7 @@ REMOVED = "removed"  # in place of a whole file
 NL, FR, TEXTS, TEXT = "offer/nl/email.html", "offer/fr/email.html", "offer/nl/texts.toml", "offer/nl/email.txt"
 LAYOUT, MACROS, DECLARATION = "_shared/layout.html", "_shared/macros.html", "offer/template.toml"
 BUTTON = '{{ button(offer_url, "Bereken je lening") }}'
+HOME, LINK = "https://www.bank.example/home", '<a class="link" style="color:#1f5673" href="'
 UNSUBSCRIBE = '<a class="link" href="{{ links.unsubscribe }}" style="color:#1f5673">{% block ways_out %}{% endblock %}</a>'
 EXAMPLE = """\
 <p>Kredietbedrag € 1.500, JKP 5,49 %, debetrentevoet 5,49 %, looptijd 48 maanden, maandaflossing € 231,91.</p>
@@ -38,6 +39,12 @@ HARMLESS = """\
 <div style="background-image:url(https://www.bank.example/wave.png); width:600px; height:90px"></div>
 <p>Een derde (1/3) van de 24/7 hulplijn is er op 02/303.31.12.</p>
 <p><a class="link" style="color:#1f5673" href="https://www.bank.example/home">Ga naar www.bank.example</a></p>
+<p>Bel <a class="link" style="color:#1f5673" href="tel:+3223033112">02 303 31 12</a> of 112, of schrijf naar
+<a class="link" style="color:#1f5673" href="mailto:info@bank.example?subject=Hulp">info@bank.example</a>.</p>
+<p style="text-transform:uppercase">Goed om weten</p>
+<p>Geef je pincode nooit door. Op woensdag 31 maart 2027 stopt de actie. Vraag [na te lezen]; 5 * 3 * 2; R&amp;D.</p>
+<p>Lees <a class="link" style="color:#1f5673; text-decoration:none; border-bottom:1px solid"
+href="https://www.bank.example/home">Ga naar www.bank.example</a>.</p>
 """
 
 UNUSED = '[variables.city]\ncategory = "product"\nexample = "x"\n[variables.amount]'
@@ -419,6 +426,79 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
     "a topic that the product demands": ("T007", DECLARATION, 'topic = "consumer_credit"\n', "", 8),
     "an address in place of its variable": ("T501", FR, "button(offer_url", 'button("https://www.bank.example/loan"', 8),
     "an empty advertising mark": ("T402", NL, "%}Reclame{%", "%}{%", 3),
+    "a link that only its colour marks": (
+        "T112",
+        NL,
+        "<h2>",
+        f'<p>Lees <a class="link" style="color:#1f5673; text-decoration:none" href="{HOME}">onze tips</a> voor je leent.</p><h2>',
+        7,
+    ),
+    "two links of one text": ("T113", NL, "<h2>", f'<p>{LINK}{HOME}">Bereken je lening</a></p><h2>', 8),
+    "a number in letters": ("T309", NL, "<h2>", f'<p>{LINK}tel:0800-BANK">Bel ons</a></p><h2>', 7),
+    "a number that no country gives out": ("T309", NL, "<h2>", f'<p>{LINK}tel:+32123">Bel ons</a></p><h2>', 7),
+    "a number of one country": ("T309", NL, "<h2>", f'<p>{LINK}tel:023033112">Bel ons</a></p><h2>', 7),
+    "a number that is not the one shown": ("T309", NL, "<h2>", f'<p>{LINK}tel:+3223033112">02 303 31 13</a></p><h2>', 7),
+    "an address without a domain": ("T310", NL, "<h2>", f'<p>{LINK}mailto:info@bank">Schrijf ons</a></p><h2>', 7),
+    "an address that is not the one shown": (
+        "T310",
+        NL,
+        "<h2>",
+        f'<p>{LINK}mailto:info@bank.example">hulp@bank.example</a></p><h2>',
+        7,
+    ),
+    "a credit warning after the cut of a push": ("T409", TEXTS, 'body = "', f'body = "{"Bekijk het rustig. " * 8}', 3),
+    "a second credit warning in small print": (
+        "T406",
+        NL,
+        "<h2>",
+        '<p style="font-size:8px">{{ warning }}</p><h2>',
+        7,
+    ),
+    "a sentence in capitals by its style": (
+        "T206",
+        NL,
+        "<h2>",
+        '<p style="text-transform:uppercase">Profiteer nu snel van dit <b>mooie aanbod</b></p><h2>',
+        7,
+    ),
+    "an English alt text": (
+        "T508",
+        NL,
+        "<h2>",
+        '<img src="https://www.bank.example/k.jpg" width="60" height="90" alt="Bright kitchen, smiling family"><h2>',
+        7,
+    ),
+    "credit that is quick to get": ("T410", NL, "<h2>", "<p>Geld binnen 5 minuten op je rekening.</p><h2>", 7),
+    "credit that groups debts": ("T410", TEXTS, 'preheader = "', 'preheader = "Groepeer je leningen: ', 8),
+    "a request for a secret": ("T212", NL, "<h2>", "<p>Bevestig je wachtwoord en je pincode.</p><h2>", 7),
+    "a picture that Gmail does not show": (
+        "T213",
+        NL,
+        "<h2>",
+        '<img src="https://www.bank.example/k.svg" width="60" height="90" alt="Keuken met zonlicht"><h2>',
+        7,
+    ),
+    "hidden words": ("T214", NL, "<h2>", '<p style="font-size:0">krediet voor iedereen</p><h2>', 7),
+    "a test system": ("T311", NL, BUTTON, '<a href="https://staging.bank.example/x">Bereken je lening</a>', 8),
+    "a word beside a link": ("T312", TEXTS, "{{ offer_url }} {{ warning }}", "{{ offer_url }}{{ warning }}", 11),
+    "a letter before a link": ("T312", TEXT, "lening: {{ offer_url }}", "lening:op{{ offer_url }}", 3),
+    "a day that no calendar has": ("T513", NL, "<h2>", "<p>Aanvragen kan tot 31 juni 2027.</p><h2>", 7),
+    "a day of another weekday": ("T513", NL, "<h2>", "<p>Aanvragen kan tot maandag 31 maart 2027.</p><h2>", 7),
+    "a month before its day": ("T513", "offer/en/email.html", "<h2>", "<p>Until 03/31/2027 you can apply.</p><h2>", 7),
+    "a placeholder in brackets": ("T609", NL, "<h2>", "<p>Dag [VOORNAAM], kijk mee.</p><h2>", 7),
+    "a placeholder of another program": ("T609", TEXTS, 'preheader = "', 'preheader = "Voor %%FIRSTNAME%%: ', 8),
+    "filler text": ("T609", NL, "<h2>", "<p>Lorem ipsum dolor sit amet.</p><h2>", 7),
+    "an HTML entity in a subject": ("T610", TEXTS, 'subject = "', 'subject = "Lening &eacute;n plan: ', 7),
+    "a tag in a push": ("T610", TEXTS, 'body = "', 'body = "<b>Nu</b> ', 3),
+    "Markdown in a mail": ("T610", NL, "<h2>", "<p>**Belangrijk**: lees dit eerst.</p><h2>", 7),
+    "a file that was no UTF-8": ("T610", NL, "<h2>", "<p>Een crÃ©dit voor je plannen.</p><h2>", 7),
+    "a link that screen readers do not see": (
+        "T103",
+        NL,
+        "<h2>",
+        f'<p aria-hidden="true">{LINK}{HOME}">Onze tips</a></p><h2>',
+        7,
+    ),
     "a shared file that nobody uses": ("T604", "_shared/old.html", "", "<p>x</p>", 1),
 }
 SARIF_SCHEMA = {  # the part of SARIF 2.1.0 (OASIS, sarif-schema-2.1.0.json) that this program writes
@@ -634,6 +714,26 @@ def test_the_policy_says_what_blocks_an_approval(tmp_path: Path) -> None:
     assert {each.code for each in blocking(replace(POLICY, lint_blocking=frozenset({"warning"})), found)} == {"T102", "T601"}
 
 
+@pytest.mark.parametrize(
+    ("language", "offer"),
+    [
+        ("nl", "Bereken je lening."),
+        ("fr", "Découvrez nos crédits."),
+        ("de", "Kredit beantragen."),
+        ("en", "Borrow up to 500 euro."),
+    ],
+)
+def test_an_offer_in_a_service_text_is_found(tmp_path: Path, language: str, offer: str) -> None:
+    folder = tmp_path / "templates"
+    for name in ("_shared", "optout_acknowledgement"):
+        copytree(SHIPPED / name, folder / name)
+    file = folder / "optout_acknowledgement" / language / "texts.toml"
+    file.write_text(file.read_text(encoding="utf-8").replace('preheader = "', f'preheader = "{offer} '), encoding="utf-8")
+    line = next(number for number, text in enumerate(file.read_text(encoding="utf-8").split("\n"), 1) if offer in text)
+    found = lint_folder(POLICY, folder, "optout_acknowledgement")
+    assert ("T408", f"optout_acknowledgement/{language}/texts.toml", line) in {(each.code, each.file, each.line) for each in found}
+
+
 def test_sarif_has_the_form_that_code_hosts_read(tmp_path: Path) -> None:
     found = lint_folder(POLICY, write(tmp_path, changed("click here")))
     document = sarif(found, "templates", "1.0")
@@ -655,4 +755,4 @@ def test_every_rule_explains_itself_and_is_tested() -> None:
     assert all(
         all(getattr(rule, part).strip() for part in ("title", "why", "source", "mend", "example")) for rule in rules.values()
     )
-    assert rules.keys() - {code for code, *_ in FAULTS.values()} == {"T511"}  # in `test_translations`
+    assert rules.keys() - {code for code, *_ in FAULTS.values()} == {"T408", "T511"}  # below, and in `test_translations`

@@ -26,6 +26,7 @@ from dispatcher.policy import parse, shipped
 from dispatcher.runtime.template_lint import lint_folder
 from tests.support.services import TEMPLATES, load_edited, templates
 
+POLICY = parse(shipped())
 PO, XLIFF = ExchangeFormat.PO, ExchangeFormat.XLIFF
 NAMES = sorted(path.name for path in TEMPLATES.iterdir() if not path.name.startswith("_"))
 
@@ -49,7 +50,7 @@ def exported(catalog: Catalog, form: ExchangeFormat = PO, language: str = "fr") 
 def imported(folder: Path, text: str, form: ExchangeFormat = PO) -> translations.TranslationImport:
     file = folder.parent / f"loan.{form.lower()}"
     file.write_text(text, encoding="utf-8")
-    return translations.import_file(folder, load_edited(folder), file)
+    return translations.import_file(POLICY, folder, load_edited(folder), file)
 
 
 def changed(text: str, old: str, new: str) -> str:
@@ -67,7 +68,7 @@ def test_an_export_that_is_imported_changes_no_byte(tmp_path: Path, name: str, f
     for source, target in product(("en", "nl"), LANGUAGES):
         if source != target:
             file.write_bytes(translations.export(templates(), name, source, target, form))
-            result = translations.import_file(folder, templates(), file)
+            result = translations.import_file(POLICY, folder, templates(), file)
             assert (result.changed, result.untranslated, result.files) == (0, (), ())
     assert bytes_of(folder) == before
     assert result.translated > 15
@@ -344,3 +345,20 @@ def test_translators_see_context_and_limits(folder: Path) -> None:
     assert "#. at most 65 characters with its values" in text
     assert "#. at most 2 SMS segments" in text
     assert "#: loan_offer/fr/texts.toml:" in text
+
+
+@pytest.mark.parametrize("form", ExchangeFormat)
+def test_an_export_says_what_numbers_of_whatsapp_stand_for(form: ExchangeFormat) -> None:
+    text = exported(templates(), form)
+    assert "{{1}}: {% if first_name %}{{ first_name }}{% else %}you{% endif %}, such as" in text.replace("\\", "")
+    assert "{{5}}: {{ offer_url }}, such as https://" in text
+
+
+@pytest.mark.parametrize(
+    "sentence", ['You get {{ n }} {{ n | plural("coin", "coins") }}', '{{ n | plural("A coin", "Coins") }} for you']
+)
+def test_a_filter_with_texts_at_an_edge_is_exported_whole(sentence: str) -> None:
+    files = {"coins/en/email.txt": f"{sentence}\n\nBye\n", "coins/fr/email.txt": f"{sentence}\n\nAdieu\n"}
+    first, _ = pair_units(files, "coins", "en", "fr")
+    assert first[0].text == sentence
+    assert codes(first[0].text) == codes(sentence)

@@ -8,8 +8,9 @@ import pytest
 
 from channels.whatsapp_templates import TemplateButton
 from dispatcher import content
-from dispatcher.content import LinkHosts, check_examples
+from dispatcher.content import LinkHosts, MessageSender, check_examples
 from dispatcher.domain.message import Mode
+from dispatcher.domain.recipient import LANGUAGES
 from tests.support.template_folder import small_folder, write
 
 FILE, LINE = "hello/fr/texts.toml", "[whatsapp.standard]\n"
@@ -64,6 +65,6 @@ def test_a_button_may_not_lead_to_a_foreign_host(tmp_path: Path) -> None:
 
 def refused_places(folder: Path) -> set[str]:
     """The files of WhatsApp texts to which the guard objects."""
-    hosts = LinkHosts(frozenset({"bank.example"}))
-    faults = check_examples(content.load(folder)["hello"], lambda name, line: (name, line), hosts)
+    sender = MessageSender("KBC", "info@bank.example", hosts=LinkHosts(frozenset({"bank.example"})))
+    faults = check_examples(content.load(folder)["hello"], lambda name, line: (name, line), dict.fromkeys(LANGUAGES, sender))
     return {fault.file for fault in faults if "whatsapp, standard" in fault.message}

@@ -81,6 +81,8 @@ def _link(sample: LintSample, page: MailPage, link: Any) -> Iterator[LintFinding
             "T103", page.own_place(link), "a", "has no text, and no picture with an alt text", link.get("href", "")
         )
         return
+    if any(each.get("aria-hidden") == "true" for each in (link, *link.iterancestors())):
+        yield sample.finding("T103", page.own_place(link), "a", "is hidden from screen readers, and can be reached by key", text)
     words = " ".join(_NO_WORD.split(text.casefold())).strip()
     if words in word_lists().vague_links or not words:
         yield sample.finding("T102", page.own_place(link), "a", "does not say where the link leads", text)

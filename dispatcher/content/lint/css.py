@@ -22,7 +22,7 @@ Colour: TypeAlias = tuple[float, float, float, float]  # red, green, blue and op
 Styles: TypeAlias = Mapping[str, str]  # property -> value
 
 BASE = ""  # the variant without the rules of media queries
-_INHERITED = frozenset({"color", "font-size", "visibility", "font-weight"})
+_INHERITED = frozenset({"color", "font-size", "visibility", "font-weight", "text-transform"})
 _LENGTH = re.compile(r"\s*([+-]?[0-9]*\.?[0-9]+)\s*(px|pt|em|rem|ex|vw|vh|%)?\s*\Z", re.IGNORECASE)
 _FUNCTION = re.compile(r"\s*(min|max|clamp|calc)\((.*)\)\s*\Z", re.IGNORECASE | re.DOTALL)
 _ROOT_PIXELS = 16.0

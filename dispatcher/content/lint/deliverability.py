@@ -9,7 +9,7 @@ from typing import Any
 from channels.base import Email
 from dispatcher.content.lint.css import hides
 from dispatcher.content.lint.findings import LintFinding
-from dispatcher.content.lint.mail_page import MailPage
+from dispatcher.content.lint.mail_page import MailPage, full_text
 from dispatcher.content.lint.samples import LintSample
 from dispatcher.content.lint.word_lists import word_lists
 
@@ -23,6 +23,8 @@ _MARKS_MAX = 1
 _REPEATED = re.compile(r"!(?:\s?!)+|€€|\$\$")
 _CAPITALS = "A-ZÀ-ÖØ-Þ"
 _SHOUTED = re.compile(rf"(?<![\w.])(?:[{_CAPITALS}]{{2,}}(?![\w.])[\s,!:–-]*){{5,}}")  # five words; fewer are names
+_WORDS, _CAPITAL_WORDS = re.compile(r"[^\W\d_]{2,}"), 5
+_NOT_SHOWN = re.compile(r"\.(svg|webp|avif)(?:[?#]|\Z)", re.IGNORECASE)
 _REPLY = re.compile(r"\s*(?:re|fwd?|aw|wg|tr|antw|rép)\s*:", re.IGNORECASE)
 
 
@@ -75,6 +77,9 @@ def _page(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
             yield sample.finding(
                 "T210", page.own_place(image), "img", "is an invisible picture, as used for tracking", image.get("src", "")
             )
+        if found := _NOT_SHOWN.search(image.get("src", "")):
+            message = f"is of the format {found[1]}, which Gmail or Outlook does not show"
+            yield sample.finding("T213", page.own_place(image), "img src", message, image.get("src"))
     for element in page.elements():
         styles = page.styles.of(element)
         loads = element.get("background") or any("url(" in styles.get(name, "") for name in ("background", "background-image"))
@@ -84,7 +89,41 @@ def _page(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
     if images and not sample.data_set and len(text) < TEXT_PER_IMAGE_MIN * len(images):
         message = f"has fewer than {TEXT_PER_IMAGE_MIN} characters for each of its pictures ({len(images)})"
         yield sample.finding("T202", sample.place("email.html"), "text", message)
+    yield from _capitals_of_styles(sample, page)
+    yield from _hidden(sample, page)
     yield from _preheader(sample, page)
+
+
+def _capitals_of_styles(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
+    """A sentence that a style writes in capitals; a label of some words may be."""
+    for element in page.elements():
+        above = element.getparent()
+        if _is_capital(page, element) and not (above is not None and _is_capital(page, above)) and not page.hidden_by(element):
+            words = full_text(element)
+            if len(_WORDS.findall(words)) >= _CAPITAL_WORDS:
+                message = "is in capitals by text-transform, as spam is"
+                yield sample.finding("T206", page.own_place(element), element.tag, message, words)
+
+
+def _hidden(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
+    """Text that no scheme and no width shows, other than the preheader and the blanks after it."""
+    for element in page.elements():
+        text = full_text(element)
+        if not _WORDS.search(text) or (sample.preheader and text.startswith(sample.preheader)):
+            continue
+        if all(hides(page.styles.of(element, variant)) for variant in page.styles.variants) and not _is_required(sample, element):
+            yield sample.finding("T214", page.own_place(element), element.tag, "is shown nowhere", text)
+
+
+def _is_required(sample: LintSample, element: Any) -> bool:
+    """Whether the text is one whose hiding T305 or T405 reports."""
+    required = sample.requirements
+    holds_link = any(each.get("href") == required.links.unsubscribe for each in element.iter("a"))
+    return holds_link or bool(required.warning and required.warning in full_text(element))
+
+
+def _is_capital(page: MailPage, element: Any) -> bool:
+    return page.styles.of(element).get("text-transform") == "uppercase"
 
 
 def _bare(text: str) -> str:

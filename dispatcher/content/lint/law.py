@@ -84,10 +84,11 @@ def _warning_in_html(sample: LintSample, page: MailPage, warning: str) -> Iterat
             place = sample.declared_in_mail(reason) or page.place(holder)
             yield sample.finding("T405", place, "warning", f"is hidden by {reason}{shown}")
             return  # the first variant says enough
-        pixels, body = max(font_pixels(page.styles.of(each, variant)) for each in seen), _body_pixels(page, variant)
+        smallest = min(seen, key=lambda each: font_pixels(page.styles.of(each, variant)))
+        pixels, body = font_pixels(page.styles.of(smallest, variant)), _body_pixels(page, variant)
         if pixels < body:
             yield sample.finding(
-                "T406", page.place(seen[0]), "warning", f"is set in {pixels:g}px, the text of the mail in {body:g}px{shown}"
+                "T406", page.place(smallest), "warning", f"is set in {pixels:g}px, the text of the mail in {body:g}px{shown}"
             )
             return
 

@@ -20,6 +20,7 @@ from dispatcher.content.lint.word_lists import word_lists
 _SHOWN_HOST = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,})(?:[/?#:]\S*)?", re.IGNORECASE)
 _MARKED_HOST = re.compile(r"(?:https?://|(?=www\.))((?:[a-z0-9-]+\.)+[a-z]{2,})", re.IGNORECASE)  # among words
 _NUMERIC_HOST = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}", re.IGNORECASE)  # as inet_aton reads it
+_TEST_SYSTEM = re.compile(r"(?:^|[.-])(?:test|staging|stage|acc|acceptance|uat|qa|dev|preprod|preview|sandbox|localhost)(?=[.-])")
 _WITH_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _FILE_NAME = re.compile(r".*\.(?:pdf|html?|txt|docx?|xlsx?)\Z", re.IGNORECASE)
 
@@ -66,6 +67,8 @@ def _faults(sample: LintSample, link: str) -> Iterator[tuple[str, str]]:
         yield "T204", "is an IP address: name a host"
     elif hosts and not (is_within(host, hosts.own) or is_within(host, hosts.partners)):
         yield "T302", "names a host that the policy does not allow this entity"
+    if _TEST_SYSTEM.search(host):
+        yield "T311", "is a test system, which customers cannot open"
     if link.lower().startswith("http:"):
         yield "T301", "must be an https address"
     if leaks_personal_data(link, sample.requirements):

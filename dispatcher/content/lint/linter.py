@@ -11,16 +11,23 @@ from dispatcher.content.errors import TemplateError
 from dispatcher.content.lint.accessibility import accessibility
 from dispatcher.content.lint.address_forms import avoided_address
 from dispatcher.content.lint.consistency import consistency
+from dispatcher.content.lint.contact_links import contact_links
+from dispatcher.content.lint.dates import dates
 from dispatcher.content.lint.deliverability import deliverability
 from dispatcher.content.lint.facts import example_facts, facts
 from dispatcher.content.lint.findings import LintFinding, lint_rules
 from dispatcher.content.lint.law import law
+from dispatcher.content.lint.leftovers import leftovers
+from dispatcher.content.lint.link_texts import link_texts
 from dispatcher.content.lint.links import links
+from dispatcher.content.lint.phrases import phrases
 from dispatcher.content.lint.plain_values import plain_values
 from dispatcher.content.lint.push_lengths import push_lengths
 from dispatcher.content.lint.rendering import chosen_links, declared_categories, withheld
 from dispatcher.content.lint.reply_buttons import buttons
 from dispatcher.content.lint.samples import LintContext, read_samples
+from dispatcher.content.lint.segments import segments
+from dispatcher.content.lint.service_texts import service_texts
 from dispatcher.content.lint.tag_pairs import tag_pairs
 from dispatcher.content.lint.unreached import unreached
 from dispatcher.content.lint.wording import wording
@@ -41,6 +48,10 @@ _GUARD_CODES: Mapping[str, tuple[str, ...]] = {
     "way_out": ("T403", "T305"),
 }
 _REFERENCE = re.compile(r"""(?:extends|from|import|include)\s+["']([^"']+)["']""")
+_OF_ONE_MESSAGE = (
+    *(accessibility, link_texts, deliverability, links, contact_links),
+    *(law, service_texts, phrases, dates, leftovers, tag_pairs),
+)
 _OF_MESSAGES = ("", " without its optional variables")  # the sets of values with which whole messages are read
 
 
@@ -50,7 +61,7 @@ def lint_template(template: Template, context: LintContext) -> list[LintFinding]
     found: list[LintFinding] = []
     for sample in samples:
         if sample.data_set in _OF_MESSAGES:
-            for check in (accessibility, deliverability, links, law, tag_pairs):
+            for check in _OF_ONE_MESSAGE:
                 found += check(sample)
     plain = list(plain_values(samples))
     found += plain
@@ -58,6 +69,7 @@ def lint_template(template: Template, context: LintContext) -> list[LintFinding]
     found += wording(samples)
     found += avoided_address(samples, context.avoided_address)
     found += push_lengths(samples, context)
+    found += segments(samples)
     found += unreached(samples)
     found += buttons(samples)
     found += chosen_links(samples)

@@ -25,6 +25,17 @@ def push_lengths(samples: Iterable[LintSample], context: LintContext) -> Iterato
                 length = lengths[0][0] if lengths[0][0] > limit else longest
                 message = f"has {length} characters{with_case}: phones show about {limit}"
                 yield sample.finding("T211", sample.place(part), part, message)
+        yield from _cut_warning(sample, pushes, context.push_body_max)
+
+
+def _cut_warning(sample: LintSample, pushes: Iterable[tuple[str, Push]], limit: int) -> Iterator[LintFinding]:
+    warning = sample.requirements.warning
+    for case, push in pushes if warning and limit else ():
+        end = push.body.find(warning) + len(warning)
+        if warning in push.body and end > limit:
+            message = f"ends at character {end}, with the case “{case}”: phones show about {limit}"
+            yield sample.finding("T409", sample.place("push.body"), "warning", message)
+            return
 
 
 def _with_edge_cases(sample: LintSample) -> Iterator[tuple[str, Push]]:

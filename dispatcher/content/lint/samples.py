@@ -16,7 +16,7 @@ from dispatcher.content.lint.findings import LintFinding, lint_rules
 from dispatcher.content.lint.mail_page import MailPage, one_line
 from dispatcher.content.lint.marked import MarkedSources, MarkedText, Place
 from dispatcher.content.preview import data_sets, example_request
-from dispatcher.content.render_request import LinkHosts, MessageSender, RenderRequest
+from dispatcher.content.render_request import RenderRequest, Senders
 from dispatcher.content.template import Template
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
@@ -27,12 +27,11 @@ PARTS: Mapping[Channel, str] = {Channel.PUSH: "push.body", Channel.EMAIL: "email
 
 @dataclass(frozen=True, slots=True)
 class LintContext:
-    """What the linter takes from the policy: the sender of each language, the hosts that links may name, for each mode (and
+    """What the linter takes from the policy: the sender of each language, with the hosts that links may name, for each mode (and
     "service") the data categories that a message may use, the characters that a push may have (0: any number), and the words by
     language of a form of address that is not the bank's. Without `categories` every one is allowed."""
 
-    senders: Mapping[Language, MessageSender] = field(default_factory=dict)
-    hosts: LinkHosts | None = None
+    senders: Senders = field(default_factory=dict)
     categories: Mapping[str, frozenset[str]] = field(default_factory=dict)
     push_title_max: int = 0
     push_body_max: int = 0
@@ -200,9 +199,7 @@ def read_samples(template: Template, context: LintContext) -> list[LintSample]:
 
 def lint_request(template: Template, channel: Channel, language: Language, mode: Mode, context: LintContext) -> RenderRequest:
     """A render request with the template's examples and the sender that the policy names."""
-    request = example_request(template, channel, language, mode, None, context.hosts)
-    sender = context.senders.get(language)
-    return replace(request, sender=replace(sender, hosts=context.hosts)) if sender else request
+    return example_request(template, channel, language, mode, None, context.senders)
 
 
 def _sample(template: Template, sources: MarkedSources, request: RenderRequest, which: str) -> LintSample | None:

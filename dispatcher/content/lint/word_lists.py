@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
 from dispatcher.domain.recipient import Language
+
+
+@dataclass(frozen=True, slots=True)
+class SecretWords:
+    """Words of a sentence that asks for a secret: it has one of `names` and one of `verbs`, and none of `warnings`."""
+
+    names: re.Pattern[str]
+    verbs: re.Pattern[str]
+    warnings: re.Pattern[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +28,9 @@ class WordLists:
     `function_words` are those that only one language has. `invariable` are words that stay the same after any number. `unsubscribe`
     finds the words that say so.
 
-    `spam` is a pattern per language, with the English words in all. `representative_example` is language -> part of the example ->
-    pattern of its name and a number."""
+    `advertising` are phrases that a service text must not have, `picture_words` what alt texts and buttons are full of, in one
+    language only. `spam` is a pattern per language, with the English words in all. `representative_example` is language -> part of
+    the example -> pattern of its name and a number."""
 
     vague_links: frozenset[str]
     vague_alts: frozenset[str]
@@ -30,6 +40,10 @@ class WordLists:
     function_words: Mapping[Language, frozenset[str]]
     invariable: frozenset[str]
     unsubscribe: Mapping[Language, re.Pattern[str]]
+    advertising: Mapping[Language, re.Pattern[str]]
+    picture_words: Mapping[Language, frozenset[str]]
+    credit_claims: Mapping[Language, re.Pattern[str]]
+    secrets: Mapping[Language, SecretWords]
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +67,21 @@ def word_lists() -> WordLists:
         },
         function_words={language: frozenset(words) for language, words in data["function_words"].items()},
         invariable=frozenset(word.casefold() for word in data["invariable"]["words"]),
+        advertising={
+            language: re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)", re.IGNORECASE)
+            for language, words in data["advertising"].items()
+        },
+        picture_words={language: frozenset(words) for language, words in data["picture_words"].items()},
+        credit_claims={language: _any_of(patterns) for language, patterns in data["credit_claims"].items()},
+        secrets={
+            language: SecretWords(*(_any_of(data["secrets"][part][language]) for part in ("names", "verbs", "warnings")))
+            for language in data["secrets"]["names"]
+        },
         unsubscribe={
             language: re.compile("|".join(map(re.escape, words)), re.IGNORECASE) for language, words in data["unsubscribe"].items()
         },
     )
+
+
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(rf"(?<!\w)(?:{each})" for each in patterns), re.IGNORECASE)

@@ -29,6 +29,7 @@ _COUNTED = (  # a number that a word of the text follows
 )
 _ONE_FORM = re.compile(r"""\bplural\(\s*(["'])(?P<form>[^"']+)\1\s*,\s*(["'])(?P=form)\3""")
 _INVISIBLE = re.compile("[\\u200b\\u2060\\u202a-\\u202e\\u2066-\\u2069]")  # not the joiners of emoji
+_BESIDE_A_LINK = re.compile(r"\{\{-?\s*([\w.]+)\s*-?\}\}(?:\w|\{\{)|[^\W_]\{\{-?\s*([\w.]+)\s*-?\}\}")
 _DIGIT_BESIDE = re.compile(r"\{\{-?\s*(\w+)[^{}]*\}\}[.,]?[0-9]|(?<![\w/])[0-9]+[.,]?\{\{-?\s*(\w+)")
 
 
@@ -64,7 +65,7 @@ def _language(sample: LintSample, part: str, source: SourceFile) -> Iterator[Lin
             yield sample.finding("T508", source.place(number), part, message, line.replace(_CUT, " ").strip())
             return
     for number, words in _in_code(source.source):
-        if other := _other_in(words, language, _OTHER_MIN):
+        if other := _other_in(words, language, _OTHER_MIN) or _other_picture(words, language):
             yield sample.finding("T508", source.place(number), part, f"is in another language, {other}", words)
             return
     if other := _other_language(text.replace(_CUT, " "), language, least):
@@ -100,6 +101,15 @@ def _other_sentence(sentence: str, language: Language) -> str:
     other = max(counts, key=lambda each: counts[each])
     is_other = not counts[language] and counts[other] >= _SHORT_MIN and counts[other] >= _SENTENCE_SHARE * len(words)
     return other if is_other else ""
+
+
+@lru_cache(maxsize=1_024)
+def _other_picture(text: str, language: Language) -> str:
+    """The language of a short text without a word of its own language, and with two of another; else ""."""
+    words, lists = set(_WORD.findall(text.lower())), word_lists()
+    counts = {each: len(words & (known | lists.function_words[each])) for each, known in lists.picture_words.items()}
+    other = max(counts, key=lambda each: counts[each])
+    return other if not counts[language] and counts[other] >= _SHORT_MIN and counts[other] >= _SENTENCE_SHARE * len(words) else ""
 
 
 @lru_cache(maxsize=1_024)
@@ -150,4 +160,17 @@ def _invisible(sample: LintSample, part: str, source: SourceFile) -> Iterator[Li
             yield sample.finding("T206", source.place(number), part, f"holds U+{ord(found[0]):04X}, which nobody sees: delete it")
 
 
-_CHECKS = (_language, _counted, _digits, _invisible)
+def _glued(sample: LintSample, part: str, source: SourceFile) -> Iterator[LintFinding]:
+    """A letter or a digit beside a link in a text, where no tag ends the address."""
+    if part == "email.html" or source.is_generated:
+        return
+    for number, line in enumerate(source.source.split("\n"), 1):
+        for found in _BESIDE_A_LINK.finditer(line):
+            name = found[1] or found[2]
+            variable = sample.template.variables.get(name)
+            if name.startswith("links.") or (variable is not None and variable.type == "url"):
+                message = "stands beside the link, and becomes a part of it"
+                yield sample.finding("T312", source.place(number), f"{part}: {name}", message, found[0])
+
+
+_CHECKS = (_language, _counted, _digits, _invisible, _glued)

@@ -32,6 +32,12 @@ def note(connection: Connection, provider: str, code: str, known: bool, now: dat
     )
 
 
+def last_at(connection: Connection, provider: str, code: str) -> datetime | None:
+    """When this code was noted last; None where it was not in the last week."""
+    row = connection.execute("SELECT last_at FROM alerts WHERE provider = %s AND code = %s", (provider, code)).fetchone()
+    return row[0] if row else None
+
+
 def newest(connection: Connection) -> tuple[Alert, ...]:
     """The codes of the last week, unknown ones first, then the newest."""
     rows = connection.execute(

@@ -18,11 +18,13 @@ from dispatcher.campaigns import actions, overview, row_addition, scheduler
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.row_addition import AddedRows, RowSource
 from dispatcher.domain.audit import AuditOutcome
+from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.principal import Right, require
 from dispatcher.identity import audit
 from dispatcher.identity.audit import AuditFilter, AuditRow
 from dispatcher.intake.audience import read_audience
 from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.maintenance.standstills import halts
 from dispatcher.runtime.services import Services
 from dispatcher.web import auditing
 from dispatcher.web.console.live import LIVE
@@ -106,6 +108,7 @@ def _page(operator: ConsoleSession, campaign_id: str, services: Services, still:
         per_second=messages_per_second(found.campaign, found.balance, services.clock()),
         refresh_seconds=refresh_seconds(still, [found.campaign]),
         messages=messages,
+        halts=halts(services) if found.campaign.state not in (CampaignState.FINISHED, CampaignState.CANCELLED) else [],
         acts=_acts(services, campaign_id),
     )
 

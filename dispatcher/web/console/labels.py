@@ -94,4 +94,5 @@ STANDSTILLS: Mapping[Standstill, str] = {
     Standstill.OUTBOX: "Events are not published",
     Standstill.CHANNEL_STOPPED: "A channel is stopped",
     Standstill.LEDGER_RESTORED: "The ledger was restored, and nothing is sent",
+    Standstill.POLICY_NOT_IN_FORCE: "Workers have another policy, and send nothing",
 }
