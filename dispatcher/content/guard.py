@@ -27,6 +27,7 @@ from dispatcher.content.mail_html import (
     link_is_allowed,
     read_mail_html,
 )
+from dispatcher.content.mail_markup import read_mail
 from dispatcher.content.render_request import LinkHosts, MessageLinks, ReaderLinks
 
 PUSH_BYTES_MAX = 4_096  # FCM, all of the payload
@@ -91,7 +92,7 @@ def _first_failed(checks: Iterator[Check]) -> str | None:
 
 
 def _email(mail: Email, requirements: ContentRequirements) -> Iterator[Check]:
-    html = read_mail_html(mail.html)
+    html = read_mail(mail.html, (requirements.links.unsubscribe, requirements.links.preferences))
     yield "one_line_subject", bool(mail.subject) and "\n" not in mail.subject and "\r" not in mail.subject
     yield "credit_warning", _contains(mail, requirements.warning)
     if requirements.commercial:

@@ -13,6 +13,7 @@ from typing import Any
 
 from lxml import etree
 
+from channels.base import TextTemplate
 from dispatcher.content.mail_css import read_css
 
 # A gap is a place for a value. Its mark has a blank: outside quotation marks, the blank would end the attribute.
@@ -102,6 +103,17 @@ class MailHtml:
     links: list[HtmlLink] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     faults: list[HtmlFault] = field(default_factory=list)
+
+
+def gap_mark(gap: int) -> str:
+    """What stands at a place for a value while the HTML is parsed."""
+    return f"{GAP_EDGES[0]}{gap} {GAP_EDGES[1]}"
+
+
+def with_gaps(text: str) -> TextTemplate:
+    """A text with marks, as a template."""
+    pieces = GAP.split(text)
+    return TextTemplate(tuple(pieces[::2]), tuple(map(int, pieces[1::2])))
 
 
 def link_is_allowed(address: str, is_loaded: bool) -> bool:

@@ -17,7 +17,7 @@ from markupsafe import escape
 from channels.base import MailTemplate, MergedEmail, TextTemplate
 from dispatcher.content.guard import ContentRequirements, has_allowed_host, known_hosts, leaks_personal_data
 from dispatcher.content.links import as_read, has_top_level_domain, host_of, is_within, may_name_host, names_in, text_links
-from dispatcher.content.mail_html import GAP, GAP_EDGES, MailHtml, link_is_allowed, read_mail_html
+from dispatcher.content.mail_html import GAP, GAP_EDGES, MailHtml, gap_mark, link_is_allowed, read_mail_html, with_gaps
 from dispatcher.content.render_request import LinkHosts
 
 _OPEN_ESCAPE = re.compile(r"&[#\w]*\Z")  # an escape of HTML that begins in the template's text and could end in a value
@@ -133,12 +133,12 @@ def precheck(template: MailTemplate, requirements: ContentRequirements, roles: G
     if not roles.in_html.issuperset(html.gaps) or any(edge in literal for literal in html.literals for edge in GAP_EDGES):
         return None
     mail = read_mail_html(html.fill(_Marks()))
-    texts = (text, *map(_gapped, mail.texts))
+    texts = (text, *map(with_gaps, mail.texts))
     if mail.faults or any(_OPEN_ESCAPE.search(each) for each in html.literals[:-1]) or not all(map(_has_safe_edges, texts)):
         return None
     if requirements.commercial and not (_has_link(mail, roles.unsubscribe_html) and roles.unsubscribe_text.intersection(text.gaps)):
         return None
-    links = [(link, _gapped(link.address)) for link in mail.links]
+    links = [(link, with_gaps(link.address)) for link in mail.links]
     hosts = requirements.hosts
     literals = (literal for each in texts for literal in each.literals)
     fixed_links = frozenset(link for each in literals for link in text_links(each, *known_hosts(hosts)))
@@ -210,7 +210,7 @@ class _Marks(Sequence[str]):
     """A value for every gap: the mark by which it is found in the parsed HTML."""
 
     def __getitem__(self, gap: Any) -> Any:
-        return f"{GAP_EDGES[0]}{gap} {GAP_EDGES[1]}"
+        return gap_mark(gap)
 
     def __len__(self) -> int:
         return 0
@@ -221,11 +221,5 @@ def _occurs_in(required: str, text: TextTemplate) -> bool:
 
 
 def _has_link(mail: MailHtml, gaps: frozenset[int]) -> bool:
-    links = (_gapped(link.address) for link in mail.links if link.element == "a" and link.everywhere)
+    links = (with_gaps(link.address) for link in mail.links if link.element == "a" and link.everywhere)
     return any(link.literals == ("", "") and link.gaps[0] in gaps for link in links)
-
-
-def _gapped(address: str) -> TextTemplate:
-    """An address with marks, as a template."""
-    pieces = GAP.split(address)
-    return TextTemplate(tuple(pieces[::2]), tuple(map(int, pieces[1::2])))

@@ -1,0 +1,103 @@
+"""Reads the HTML of a mail whose markup was read before, without parsing it again. Pure.
+
+The mails of one template and language mostly have the same markup: only texts and the reader's own two links differ. The texts are
+taken out, the rest is parsed once with a mark at each place, and the result is kept. Markup is used again only if every mark came
+back as text, or as an own link in an attribute that may hold one. Then no text can change the structure: it has no "<", no ">" and
+no "&" but that of a whole escape. Everything else is parsed in full.
+
+The second mail of each markup, and then every thousandth, is read both ways. After a difference that markup is not used again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from html import unescape
+
+import structlog
+
+from channels.base import TextTemplate
+from dispatcher.content.mail_html import GAP_EDGES, HtmlLink, MailHtml, gap_mark, read_mail_html, with_gaps
+
+CHECKED_EVERY = 1_000
+_MARKUPS_MAX = 64  # per process: some 60 KB each
+_HTML_CHARACTERS_MAX = 500_000  # far below the sizes at which libxml2 stops
+
+# A text begins with what is not a blank: before the body, libxml2 treats blanks as no text. Controls, halves of a pair (U+D800…)
+# and non-characters are left to the parser; so are all escapes but these, and the CSS of a style sheet.
+_LEFT_OUT = "<>&\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff" + GAP_EDGES
+_MORE = rf"[^{_LEFT_OUT}]*+(?:&(?:amp|lt|gt|nbsp|#3[49]);[^{_LEFT_OUT}]*+)*+"
+_TEXT = re.compile(rf">(?!\n?<)([ \t\n]*+)([^ \t\n{_LEFT_OUT}]{_MORE})<(?!/style)")  # without the blanks it is twice as slow
+_OWN_LINK = re.compile(r"https?://[A-Za-z0-9._~/?=%:-]+")
+_ONLY_GAP = ("", "")
+_END = "\0"  # between the pieces of a markup, and between texts
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Markup:
+    """What is known of a markup. The gaps of `texts` and of `links` are first the own links, then the texts that were taken out.
+
+    `fixed` are all links; `links` are those with a gap, each with its place among them.
+    """
+
+    texts: tuple[TextTemplate, ...]
+    fixed: tuple[HtmlLink, ...]
+    links: tuple[tuple[int, TextTemplate], ...]
+    uses: int = 0
+    is_usable: bool = True
+
+    def fill(self, values: Sequence[str]) -> MailHtml:
+        """The reading of the mail with these links and texts."""
+        texts = [values[text.gaps[0]] if text.literals == _ONLY_GAP else text.fill(values) for text in self.texts]
+        links = list(self.fixed)
+        for place, link in self.links:
+            links[place] = replace(links[place], address=link.fill(values))
+        return MailHtml(links, [text for text in texts if not text.isspace()])
+
+
+def read_mail(html: str, own_links: Iterable[str]) -> MailHtml:
+    """The same as `read_mail_html(html)`. `own_links` are addresses that differ in each mail."""
+    if _END in html or GAP_EDGES[0] in html or len(html) > _HTML_CHARACTERS_MAX:
+        return read_mail_html(html)
+    pieces = _TEXT.split(html)
+    texts = _END.join(pieces[2::3])
+    del pieces[2::3]
+    key, links = _END.join(pieces), [link for link in own_links if _OWN_LINK.fullmatch(link)]
+    for number, link in enumerate(links):
+        key = key.replace(link, gap_mark(number))
+    markup = _read_markup(key, len(links))
+    if markup is None or not markup.is_usable:
+        return read_mail_html(html)
+    if texts:
+        links += (unescape(texts) if "&" in texts else texts).split(_END)
+    result = markup.fill(links)
+    markup.uses += 1
+    return _checked(html, markup, result) if markup.uses % CHECKED_EVERY == 2 else result
+
+
+def _checked(html: str, markup: _Markup, result: MailHtml) -> MailHtml:
+    """The reading by the parser, compared with that by markup."""
+    parsed = read_mail_html(html)
+    if parsed != result:
+        markup.is_usable = False
+        log.error("mail_markup_differs")
+    return parsed
+
+
+@lru_cache(maxsize=_MARKUPS_MAX)
+def _read_markup(key: str, own_links: int) -> _Markup | None:
+    """The reading of a markup; None where a text or an own link is at a place that the reading does not show."""
+    pieces = key.split(_END)  # in turn what is before the tag's end, and the blanks after it
+    before = [f"{markup}>{blanks}" for markup, blanks in zip(pieces[:-1:2], pieces[1::2], strict=True)]
+    html = "".join(f"{markup}{gap_mark(gap)}<" for gap, markup in enumerate(before, own_links)) + pieces[-1]
+    mail = read_mail_html(html)
+    texts, links = ([with_gaps(each) for each in found] for found in (mail.texts, [link.address for link in mail.links]))
+    places = sorted(gap for text in texts for gap in text.gaps if gap >= own_links)
+    in_links = any(gap >= own_links for link in links for gap in link.gaps)
+    if mail.faults or in_links or places != list(range(own_links, own_links + len(before))):
+        return None
+    return _Markup(tuple(texts), tuple(mail.links), tuple((place, link) for place, link in enumerate(links) if link.gaps))
