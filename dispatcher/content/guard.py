@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -112,9 +113,14 @@ def _mail_html(html: MailHtml, mail: Email, requirements: ContentRequirements) -
 def _text_links(text: str, requirements: ContentRequirements) -> Iterator[Check]:
     """The checks of the links in a text that is not HTML."""
     if requirements.to_partner or requirements.hosts is not None:
-        links = text_links(text, *known_hosts(requirements.hosts))
+        links = [link for line in text.split("\n") for link in _line_links(line, requirements.hosts)]
         yield "link_host", all(has_allowed_host(link, requirements) for link in links)
         yield "link_leak", not any(leaks_personal_data(link, requirements) for link in links)
+
+
+@lru_cache(maxsize=1_024)  # most lines are the template's own; no link goes over the end of a line
+def _line_links(line: str, hosts: LinkHosts | None) -> tuple[str, ...]:
+    return tuple(text_links(line, *known_hosts(hosts)))
 
 
 def known_hosts(hosts: LinkHosts | None) -> tuple[Container[str], ...]:
