@@ -37,11 +37,11 @@ _END = "\0"  # between the pieces of a markup, and between texts
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class _Markup:
+@dataclass(slots=True, eq=False)
+class Markup:
     """What is known of a markup. The gaps of `texts` and of `links` are first the own links, then the texts that were taken out.
 
-    `fixed` are all links; `links` are those with a gap, each with its place among them.
+    `fixed` are all links; `links` are those with a gap, each with its place among them. `uses` counts the mails read by it.
     """
 
     texts: tuple[TextTemplate, ...]
@@ -50,8 +50,19 @@ class _Markup:
     uses: int = 0
     is_usable: bool = True
 
-    def fill(self, values: Sequence[str]) -> MailHtml:
-        """The reading of the mail with these links and texts."""
+    def read(self, html: str, values: Sequence[str]) -> MailHtml:
+        """The reading of a mail with these values."""
+        result = self._fill(values)
+        self.uses += 1
+        if self.uses % CHECKED_EVERY != 2:
+            return result
+        parsed = read_mail_html(html)
+        if parsed != result:
+            self.is_usable = False
+            log.error("mail_markup_differs")
+        return parsed
+
+    def _fill(self, values: Sequence[str]) -> MailHtml:
         texts = [values[text.gaps[0]] if text.literals == _ONLY_GAP else text.fill(values) for text in self.texts]
         links = list(self.fixed)
         for place, link in self.links:
@@ -63,41 +74,31 @@ def read_mail(html: str, own_links: Iterable[str]) -> MailHtml:
     """The same as `read_mail_html(html)`. `own_links` are addresses that differ in each mail."""
     if _END in html or GAP_EDGES[0] in html or len(html) > _HTML_CHARACTERS_MAX:
         return read_mail_html(html)
+    links = [link for link in own_links if _OWN_LINK.fullmatch(link)]
+    key, texts = split_texts(html, links)
+    markup = read_markup(key, len(links))
+    return markup.read(html, [*links, *texts]) if markup is not None and markup.is_usable else read_mail_html(html)
+
+
+def split_texts(html: str, own_links: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """A mail's markup without its texts and own links, and the texts without HTML's escapes."""
     pieces = _TEXT.split(html)
     texts = _END.join(pieces[2::3])
     del pieces[2::3]
-    key, links = _END.join(pieces), [link for link in own_links if _OWN_LINK.fullmatch(link)]
-    for number, link in enumerate(links):
-        key = key.replace(link, gap_mark(number))
-    markup = _read_markup(key, len(links))
-    if markup is None or not markup.is_usable:
-        return read_mail_html(html)
-    if texts:
-        links += (unescape(texts) if "&" in texts else texts).split(_END)
-    result = markup.fill(links)
-    markup.uses += 1
-    return _checked(html, markup, result) if markup.uses % CHECKED_EVERY == 2 else result
-
-
-def _checked(html: str, markup: _Markup, result: MailHtml) -> MailHtml:
-    """The reading by the parser, compared with that by markup."""
-    parsed = read_mail_html(html)
-    if parsed != result:
-        markup.is_usable = False
-        log.error("mail_markup_differs")
-    return parsed
+    markup = _END.join(pieces)
+    for number, link in enumerate(own_links):
+        markup = markup.replace(link, gap_mark(number))
+    return markup, (unescape(texts) if "&" in texts else texts).split(_END) if texts else ()
 
 
 @lru_cache(maxsize=_MARKUPS_MAX)
-def _read_markup(key: str, own_links: int) -> _Markup | None:
-    """The reading of a markup; None where a text or an own link is at a place that the reading does not show."""
-    pieces = key.split(_END)  # in turn what is before the tag's end, and the blanks after it
-    before = [f"{markup}>{blanks}" for markup, blanks in zip(pieces[:-1:2], pieces[1::2], strict=True)]
-    html = "".join(f"{markup}{gap_mark(gap)}<" for gap, markup in enumerate(before, own_links)) + pieces[-1]
-    mail = read_mail_html(html)
+def read_markup(markup: str, own_links: int) -> Markup | None:
+    """The reading of what `split_texts` returns; None where a text or an own link is at a place that the reading does not show."""
+    pieces = markup.split(_END)  # in turn what is before the tag's end, and the blanks after it
+    before = [f"{tags}>{blanks}" for tags, blanks in zip(pieces[:-1:2], pieces[1::2], strict=True)]
+    mail = read_mail_html("".join(f"{tags}{gap_mark(gap)}<" for gap, tags in enumerate(before, own_links)) + pieces[-1])
     texts, links = ([with_gaps(each) for each in found] for found in (mail.texts, [link.address for link in mail.links]))
     places = sorted(gap for text in texts for gap in text.gaps if gap >= own_links)
-    in_links = any(gap >= own_links for link in links for gap in link.gaps)
-    if mail.faults or in_links or places != list(range(own_links, own_links + len(before))):
+    if mail.faults or places != list(range(own_links, own_links + len(before))):
         return None
-    return _Markup(tuple(texts), tuple(mail.links), tuple((place, link) for place, link in enumerate(links) if link.gaps))
+    return Markup(tuple(texts), tuple(mail.links), tuple((place, link) for place, link in enumerate(links) if link.gaps))
