@@ -1,9 +1,9 @@
 """Reads the HTML of a mail whose markup was read before, without parsing it again. Pure.
 
 The mails of one template and language mostly have the same markup: only texts and the reader's own two links differ. The texts are
-taken out, the rest is parsed once with a mark at each place, and the result is kept. Markup is used again only if every mark came
-back as text, or as an own link in an attribute that may hold one. Then no text can change the structure: it has no "<", no ">" and
-no "&" but that of a whole escape. Everything else is parsed in full.
+taken out, the rest is parsed once with a mark at each place, and the result is kept. A markup is used again only if every mark came
+back as text, or as an own link in an attribute that may hold one. Then no text can change the structure: it has no "<", no ">", and
+no "&" except that of a whole escape. Everything else is parsed in full.
 
 The second mail of each markup, and then every thousandth, is read both ways. After a difference that markup is not used again.
 """
@@ -29,7 +29,7 @@ _HTML_CHARACTERS_MAX = 500_000  # far below the sizes at which libxml2 stops
 # and non-characters are left to the parser; so are all escapes but these, and the CSS of a style sheet.
 _LEFT_OUT = "<>&\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff" + GAP_EDGES
 _MORE = rf"[^{_LEFT_OUT}]*+(?:&(?:amp|lt|gt|nbsp|#3[49]);[^{_LEFT_OUT}]*+)*+"
-_TEXT = re.compile(rf">(?!\n?<)([ \t\n]*+)([^ \t\n{_LEFT_OUT}]{_MORE})<(?!/style)")  # without the blanks it is twice as slow
+_TEXT = re.compile(rf">(?!\n?<)([ \t\n]*+)([^ \t\n{_LEFT_OUT}]{_MORE})<(?!/style)")  # (?!: most tags follow each other
 _OWN_LINK = re.compile(r"https?://[A-Za-z0-9._~/?=%:-]+")
 _ONLY_GAP = ("", "")
 _END = "\0"  # between the pieces of a markup, and between texts
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True, eq=False)
-class Markup:
+class MailMarkup:
     """What is known of a markup. The gaps of `texts` and of `links` are first the own links, then the texts that were taken out.
 
     `fixed` are all links; `links` are those with a gap, each with its place among them. `uses` counts the mails read by it.
@@ -92,7 +92,7 @@ def split_texts(html: str, own_links: Sequence[str]) -> tuple[str, Sequence[str]
 
 
 @lru_cache(maxsize=_MARKUPS_MAX)
-def read_markup(markup: str, own_links: int) -> Markup | None:
+def read_markup(markup: str, own_links: int) -> MailMarkup | None:
     """The reading of what `split_texts` returns; None where a text or an own link is at a place that the reading does not show."""
     pieces = markup.split(_END)  # in turn what is before the tag's end, and the blanks after it
     before = [f"{tags}>{blanks}" for tags, blanks in zip(pieces[:-1:2], pieces[1::2], strict=True)]
@@ -101,4 +101,4 @@ def read_markup(markup: str, own_links: int) -> Markup | None:
     places = sorted(gap for text in texts for gap in text.gaps if gap >= own_links)
     if mail.faults or places != list(range(own_links, own_links + len(before))):
         return None
-    return Markup(tuple(texts), tuple(mail.links), tuple((place, link) for place, link in enumerate(links) if link.gaps))
+    return MailMarkup(tuple(texts), tuple(mail.links), tuple((place, link) for place, link in enumerate(links) if link.gaps))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from dispatcher.content import MessageLinks, example_request
 from dispatcher.content.guard import ContentRequirements, failed_check
 from dispatcher.content.links import text_links
 from dispatcher.content.mail_html import read_mail_html
-from dispatcher.content.mail_markup import Markup, read_mail, read_markup, split_texts
+from dispatcher.content.mail_markup import MailMarkup, read_mail, read_markup, split_texts
 from dispatcher.domain.recipient import LANGUAGES
 from tests.support.services import templates
 
@@ -118,8 +118,8 @@ TEXTS = st.sampled_from(
             "&amp;",
             "&lt;img src=x&gt;",
             "&copy",
-        "&#1;",
-        "&#128;",
+            "&#1;",
+            "&#128;",
             "&#39;",
             "https://evil.example/x",
             "javascript:x",
@@ -171,7 +171,11 @@ MAILS = st.lists(st.tuples(st.lists(TEXTS | st.text(max_size=4), min_size=14, ma
 
 def mail_html(frame: Sequence[str], texts: Sequence[str], link: str) -> str:
     """The frame with these values in its places."""
-    values = {"text": lambda text: str(escape(text)), "raw": str, "link": lambda _: str(escape(link))}
+    values: Mapping[str, Callable[[str], str]] = {
+        "text": lambda text: str(escape(text)),
+        "raw": str,
+        "link": lambda _: str(escape(link)),
+    }
     return "".join(values[piece](text) if piece in values else piece for piece, text in zip(frame, texts, strict=False))
 
 
@@ -211,7 +215,7 @@ def test_shipped_mails_are_read_by_their_markup(name: str) -> None:
 
 
 def test_a_markup_that_differs_from_the_parser_is_left() -> None:
-    markup = Markup((TextTemplate(("not this",), ()),), (), ())
+    markup = MailMarkup((TextTemplate(("not this",), ()),), (), ())
     results = [markup.read("<p>this</p>", ["this"]) for _ in range(2)]
     assert [result.texts for result in results] == [["not this"], ["this"]]
     assert not markup.is_usable
