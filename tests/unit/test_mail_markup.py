@@ -189,11 +189,13 @@ ANNA = [(["Anna"] * 14, "https://b.example/u/a1")] * 4
 @example(['<p title=">', "raw", '<b>">'], [([text] * 14, "") for text in ("Anna", "Zo", 'x" onclick="y', "Ed")])
 @example(["<p>", "\n", "text", "\n", "</p>"], [([" b" * 2_000] * 14, ""), *ANNA[:3]])
 @given(FRAMES, MAILS)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_mails_of_one_markup_are_read_as_by_the_parser(frame: list[str], mails: list[tuple[list[str], str]]) -> None:
     for texts, link in mails:  # the first one reads the markup, and the others are read by it
         html = mail_html(frame, texts, link)
-        assert read_mail(html, (link, "https://b.example/p")) == read_mail_html(html)
+        parsed = read_mail_html(html)
+        for _ in range(2):  # of the second one, read both ways, only the parser's result would be seen
+            assert read_mail(html, (link, "https://b.example/p")) == parsed
 
 
 @pytest.mark.parametrize("name", sorted(templates()))
