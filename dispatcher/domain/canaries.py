@@ -40,7 +40,7 @@ CHANNELS: Mapping[OptOutWay, tuple[Channel, ...]] = {
 ANSWERED_BEFORE_COMMIT = frozenset({OptOutWay.PROVIDER_EVENT})
 
 
-class Stage(StrEnum):
+class LagStage(StrEnum):
     """What is measured after an opt-out: the last claim, the last hand-off, the last arrival."""
 
     CLAIM = "claim"

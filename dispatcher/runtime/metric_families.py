@@ -12,7 +12,7 @@ from functools import lru_cache
 from channels.base import Channel
 from channels.measurements import RESULT_CLASSES
 from channels.registry import plugins
-from dispatcher.domain.canaries import OptOutWay, Stage
+from dispatcher.domain.canaries import LagStage, OptOutWay
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Kind, State
 
@@ -72,7 +72,7 @@ _WAY = {"way": frozenset(OptOutWay)}
 CANARY_OPT_OUT = Family(
     "canary_opt_out_seconds",
     "From the answered opt-out of a canary recipient to its last claim, hand-off and arrival; 0 where there was none after it.",
-    {**_WAY, "stage": frozenset(Stage)},
+    {**_WAY, "stage": frozenset(LagStage)},
     (0.0, *QUICK, 180.0, 600.0),
 )
 CANARY_BOUND_BROKEN = Family(

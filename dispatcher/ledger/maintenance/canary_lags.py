@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from psycopg.rows import class_row
 
@@ -17,7 +18,8 @@ _MEASURE = """
         SELECT r.no, r.answered_at, m.claimed_at, m.accepted_at, m.state,
                CASE WHEN m.channel = 'push' THEN m.accepted_at ELSE (
                    SELECT min(e.at) FROM provider_events e
-                   WHERE (e.period, e.chunk, e.row, e.leg) = (m.period, m.chunk, m.row, m.leg) AND e.kind IN ('delivered', 'read')) END AS arrived_at
+                   WHERE (e.period, e.chunk, e.row, e.leg) = (m.period, m.chunk, m.row, m.leg)
+                     AND e.kind IN ('delivered', 'read')) END AS arrived_at
         FROM canary_rounds r JOIN canary_jobs j ON j.round_no = r.no
         JOIN messages m ON (m.period, m.chunk, m.row) = (j.period, j.chunk, 0)
         WHERE r.no = %(no)s AND m.claimed_at IS NOT NULL
@@ -80,9 +82,9 @@ def awaiting_arrivals(connection: Connection, most: timedelta) -> list[tuple[int
 
 @dataclass(frozen=True, slots=True)
 class LagSummary:
-    """The measurements of a way on one day (UTC): numbers, and percentiles of each stage in seconds; None without measurements."""
+    """The measurements of some time (days are those of UTC): numbers, and percentiles in seconds; None without measurements."""
 
-    day: datetime
+    at: datetime
     way: str
     rounds: int
     measured: int
@@ -106,26 +108,42 @@ def _percentiles(column: str) -> str:
     return ", ".join([*parts, f"max({column}_seconds) AS {column}_max"])
 
 
-def by_day(connection: Connection, since: datetime, until: datetime) -> list[LagSummary]:
-    """The measurements of this time by day and way, newest day first."""
-    return _summaries(connection, "date_trunc('day', started_at, 'UTC')", "1, 2", since, until)
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Which rounds are summed up: from when on, before when, and of which way; None: of all."""
+
+    since: datetime
+    until: datetime
+    way: OptOutWay | None = None
 
 
-def by_way(connection: Connection, since: datetime, until: datetime) -> list[LagSummary]:
-    """The measurements of this time by way; their day is that of `since`."""
-    return _summaries(connection, "%(since)s::timestamptz", "2", since, until)
+def by_day(connection: Connection, wanted: Measured) -> list[LagSummary]:
+    """The measurements by day and way, newest day first."""
+    return _summaries(connection, wanted, "date_trunc('day', started_at, 'UTC')", "way", "1, 2")
 
 
-def _summaries(connection: Connection, day: str, groups: str, since: datetime, until: datetime) -> list[LagSummary]:
+def by_way(connection: Connection, wanted: Measured) -> list[LagSummary]:
+    """The measurements by way; their time is the beginning."""
+    return _summaries(connection, wanted, "%(since)s::timestamptz", "way", "2")
+
+
+def series(connection: Connection, wanted: Measured, step: Literal["hour", "day"]) -> list[LagSummary]:
+    """The measurements by hour or day, oldest first; their way is empty."""
+    return _summaries(connection, wanted, f"date_trunc('{step}', started_at, 'UTC')", "''", "1")[::-1]
+
+
+def _summaries(connection: Connection, wanted: Measured, at: str, way: str, groups: str) -> list[LagSummary]:
     statement = f"""
-        SELECT {day} AS day, way, count(*) AS rounds, count(*) FILTER (WHERE outcome = 'measured') AS measured,
+        SELECT {at} AS at, {way} AS way, count(*) AS rounds, count(*) FILTER (WHERE outcome = 'measured') AS measured,
                count(*) FILTER (WHERE is_late) AS late, max(claim_seconds) AS claim_max,
                {_percentiles("hand_off")}, {_percentiles("arrival")}
-        FROM canary_rounds WHERE started_at >= %(since)s AND started_at < %(until)s AND closed_at IS NOT NULL
+        FROM canary_rounds
+        WHERE started_at >= %(since)s AND started_at < %(until)s AND closed_at IS NOT NULL
+          AND (%(way)s::text IS NULL OR way = %(way)s)
         GROUP BY {groups} ORDER BY 1 DESC, 2
     """
     with connection.cursor(row_factory=class_row(LagSummary)) as cursor:
-        return cursor.execute(statement.encode(), {"since": since, "until": until}).fetchall()
+        return cursor.execute(statement.encode(), {"since": wanted.since, "until": wanted.until, "way": wanted.way}).fetchall()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,3 +217,34 @@ def delete(connection: Connection, before: datetime, _now: datetime) -> int:
     return connection.execute(
         "DELETE FROM canary_rounds WHERE no IN (SELECT no FROM canary_rounds WHERE started_at < %s LIMIT 10000)", (before,)
     ).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """How a round ended; times in seconds, None where it was not measured."""
+
+    no: int
+    way: str
+    outcome: str
+    reason: str | None
+    is_late: bool
+    awaits_arrivals: bool
+    claim_seconds: float | None
+    hand_off_seconds: float | None
+    arrival_seconds: float | None
+
+
+def newest_no(connection: Connection) -> int:
+    """The number of the newest round; 0 where there is none."""
+    row = connection.execute("SELECT coalesce(max(no), 0) FROM canary_rounds").fetchone()
+    return int(row[0]) if row else 0
+
+
+def results_after(connection: Connection, no: int) -> list[RoundResult]:
+    """The rounds with higher numbers that have ended, oldest first."""
+    with connection.cursor(row_factory=class_row(RoundResult)) as cursor:
+        return cursor.execute(
+            "SELECT no, way, outcome, reason, is_late, awaits_arrivals, claim_seconds, hand_off_seconds, arrival_seconds"
+            " FROM canary_rounds WHERE no > %s AND closed_at IS NOT NULL ORDER BY no",
+            (no,),
+        ).fetchall()

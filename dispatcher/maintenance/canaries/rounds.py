@@ -6,7 +6,7 @@ A step is taken before it is done, and of several processes one takes it: what a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
@@ -14,11 +14,12 @@ from enum import IntEnum
 import structlog
 
 from dispatcher.consent.acknowledgement import Publish
-from dispatcher.domain.canaries import OptOutLags, OptOutWay, RoundOutcome, Stage
+from dispatcher.domain.canaries import LagStage, OptOutLags, OptOutWay, RoundOutcome
 from dispatcher.domain.errors import UnknownRecipient
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import canaries, canary_lags, generations
 from dispatcher.ledger.maintenance.canaries import CanaryJob, CanaryRound
+from dispatcher.ledger.maintenance.canary_lags import RoundResult
 from dispatcher.maintenance.canaries import jobs, recipients, ways_out
 from dispatcher.maintenance.canaries.errors import CannotMeasure
 from dispatcher.maintenance.canaries.ways_out import Visit
@@ -31,7 +32,7 @@ log = structlog.get_logger()
 ARRIVALS_AWAITED = timedelta(hours=1)  # then the delivery reports of a round that are missing are not waited for any more
 
 
-class Step(IntEnum):
+class RoundStep(IntEnum):
     """The steps of a round."""
 
     SWITCH_ON = 0
@@ -51,10 +52,15 @@ class Pace:
 
 
 EVERY_MINUTE = Pace()
+AT_ONCE = Pace(step=timedelta(seconds=1), start=timedelta(0), first_message=timedelta(seconds=30))
+LOOK_SECONDS = 0.5
 
 
-def run(services: Services, publish: Publish, pace: Pace = EVERY_MINUTE) -> None:
-    """Take the steps that are due. Does nothing where canaries are off, and while a restored ledger is not released."""
+def run(services: Services, publish: Publish, pace: Pace = EVERY_MINUTE, ways: Collection[OptOutWay] = tuple(OptOutWay)) -> None:
+    """Take the steps of these ways that are due.
+
+    Does nothing where canaries are off, and while a restored ledger is not released.
+    """
     if services.canaries is None:
         return
     with lend(services.pool) as connection:
@@ -65,7 +71,25 @@ def run(services: Services, publish: Publish, pace: Pace = EVERY_MINUTE) -> None
     for way in ways_out.usable(services):
         if services.is_draining():
             return
+        if way not in ways:
+            continue
         _advance(services, publish, way, present.get(way), pace)
+
+
+def run_once(services: Services, publish: Publish, seconds_max: float) -> list[RoundResult]:
+    """Run a new round of each way, step by step, and wait for the arrivals; returns those that ended in this time."""
+    end = services.monotonic_clock() + seconds_max
+    open_ways = set(ways_out.usable(services))
+    with lend(services.pool) as connection:
+        last_no = canary_lags.newest_no(connection)
+    while True:
+        run(services, publish, AT_ONCE, open_ways)
+        with lend(services.pool) as connection:
+            results = canary_lags.results_after(connection, last_no)
+        open_ways -= {OptOutWay(each.way) for each in results}
+        if not (open_ways or any(each.awaits_arrivals for each in results)) or services.monotonic_clock() > end:
+            return results
+        services.sleep(LOOK_SECONDS)
 
 
 def _reason(error: Exception) -> str:
@@ -79,7 +103,7 @@ def _advance(services: Services, publish: Publish, way: OptOutWay, present: Cana
     if present.waited < pace.step:
         return
     try:
-        _STEPS[Step(present.step)](services, publish, present, pace)
+        _STEPS[RoundStep(present.step)](services, publish, present, pace)
     except (CannotMeasure, UnknownRecipient) as error:
         _give_up(services, present, _reason(error))
 
@@ -107,7 +131,7 @@ def _visit(services: Services, publish: Publish, canary: CanaryRound, message_id
     return Visit(services, publish, canary.recipient_id, message_id, str(canary.no))
 
 
-def _take(services: Services, canary: CanaryRound, step: Step) -> bool:
+def _take(services: Services, canary: CanaryRound, step: RoundStep) -> bool:
     with lend(services.pool) as connection:
         return canaries.take_step(connection, canary.no, step)
 
@@ -118,8 +142,8 @@ def _jobs(services: Services, canary: CanaryRound) -> Sequence[CanaryJob]:
 
 
 def _first_jobs(services: Services, publish: Publish, canary: CanaryRound, _pace: Pace) -> None:
-    if _take(services, canary, Step.FIRST_JOBS):
-        jobs.submit(services, publish, canary, Step.FIRST_JOBS)
+    if _take(services, canary, RoundStep.FIRST_JOBS):
+        jobs.submit(services, publish, canary, RoundStep.FIRST_JOBS)
 
 
 def _opt_out(services: Services, publish: Publish, canary: CanaryRound, pace: Pace) -> None:
@@ -131,13 +155,13 @@ def _opt_out(services: Services, publish: Publish, canary: CanaryRound, pace: Pa
         if canary.age > pace.first_message:
             raise CannotMeasure(_why_nothing_came(present))
         return
-    if not _take(services, canary, Step.OPT_OUT):
+    if not _take(services, canary, RoundStep.OPT_OUT):
         return
-    jobs.submit(services, publish, canary, Step.OPT_OUT)
+    jobs.submit(services, publish, canary, RoundStep.OPT_OUT)
     ways_out.opt_out(OptOutWay(canary.way), _visit(services, publish, canary, mail or ""))
     with lend(services.pool) as connection:
         canaries.record_answer(connection, canary.no)
-    jobs.submit(services, publish, canary, Step.JOBS_AFTER)
+    jobs.submit(services, publish, canary, RoundStep.JOBS_AFTER)
 
 
 def _why_nothing_came(present: Sequence[CanaryJob]) -> str:
@@ -149,13 +173,13 @@ def _why_nothing_came(present: Sequence[CanaryJob]) -> str:
 def _jobs_after(services: Services, publish: Publish, canary: CanaryRound, _pace: Pace) -> None:
     if canary.answered is None:
         raise CannotMeasure("interrupted")
-    if _take(services, canary, Step.JOBS_AFTER):
-        jobs.submit(services, publish, canary, Step.JOBS_AFTER + 1)
+    if _take(services, canary, RoundStep.JOBS_AFTER):
+        jobs.submit(services, publish, canary, RoundStep.JOBS_AFTER + 1)
 
 
 def _last_jobs(services: Services, publish: Publish, canary: CanaryRound, _pace: Pace) -> None:
-    if _take(services, canary, Step.LAST_JOBS):
-        jobs.submit(services, publish, canary, Step.LAST_JOBS + 1)
+    if _take(services, canary, RoundStep.LAST_JOBS):
+        jobs.submit(services, publish, canary, RoundStep.LAST_JOBS + 1)
 
 
 def _end(services: Services, _publish: Publish, canary: CanaryRound, _pace: Pace) -> None:
@@ -165,15 +189,15 @@ def _end(services: Services, _publish: Publish, canary: CanaryRound, _pace: Pace
     limit = timedelta(seconds=canary.bound_seconds + services.limits.settle_patience_seconds)
     if len(decided) < len(present) and (canary.answered is None or canary.answered < limit):
         return
-    if not any(job.step >= Step.JOBS_AFTER for job in decided):
+    if not any(job.step >= RoundStep.JOBS_AFTER for job in decided):
         raise CannotMeasure(_why_nothing_came([job for job in present if job.state in jobs.UNDECIDED]))
     with lend(services.pool) as connection:
         if not canaries.close(connection, canary.no, RoundOutcome.MEASURED, None):
             return
     lags = _measure(services, canary.no, OptOutWay(canary.way), canary.bound_seconds)
-    _observe(canary.way, {Stage.CLAIM: lags.claim, Stage.HAND_OFF: lags.hand_off})
+    _observe(canary.way, {LagStage.CLAIM: lags.claim, LagStage.HAND_OFF: lags.hand_off})
     if not lags.awaits_arrivals:
-        _observe(canary.way, {Stage.ARRIVAL: lags.arrival})
+        _observe(canary.way, {LagStage.ARRIVAL: lags.arrival})
 
 
 def _measure(services: Services, no: int, way: OptOutWay, bound_seconds: float, *, is_over: bool = False) -> OptOutLags:
@@ -203,10 +227,10 @@ def _measure_arrivals(services: Services) -> None:
     for no, way, bound_seconds, is_over in waiting:
         lags = _measure(services, no, way, bound_seconds, is_over=is_over)
         if not lags.awaits_arrivals:
-            _observe(way, {Stage.ARRIVAL: lags.arrival})
+            _observe(way, {LagStage.ARRIVAL: lags.arrival})
 
 
-def _observe(way: str, lags: dict[Stage, float]) -> None:
+def _observe(way: str, lags: dict[LagStage, float]) -> None:
     for stage, seconds in lags.items():
         RECORDER.observe(CANARY_OPT_OUT, (seconds,), (way, stage))
 
@@ -218,9 +242,9 @@ def _give_up(services: Services, canary: CanaryRound, reason: str) -> None:
 
 
 _STEPS = {
-    Step.SWITCH_ON: _first_jobs,
-    Step.FIRST_JOBS: _opt_out,
-    Step.OPT_OUT: _jobs_after,
-    Step.JOBS_AFTER: _last_jobs,
-    Step.LAST_JOBS: _end,
+    RoundStep.SWITCH_ON: _first_jobs,
+    RoundStep.FIRST_JOBS: _opt_out,
+    RoundStep.OPT_OUT: _jobs_after,
+    RoundStep.JOBS_AFTER: _last_jobs,
+    RoundStep.LAST_JOBS: _end,
 }
