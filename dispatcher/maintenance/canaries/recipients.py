@@ -25,6 +25,7 @@ from dispatcher.runtime.services import Services
 
 LIFE = timedelta(hours=6)
 DETAILS_KEPT = timedelta(days=1)  # a late message can be looked at for so long
+QUIET = "quiet_hours"  # the reason of a round that the rules forbid now: nothing is wrong
 MORNING = 10  # a canary lives where it is about this hour, so that quiet hours leave it alone for its life
 ZONES = tuple(f"Etc/GMT{offset:+d}" for offset in range(-14, 13))
 _COLUMNS: Mapping[Channel, str] = {Channel.EMAIL: "email", Channel.SMS: "phone", Channel.WHATSAPP: "whatsapp"}
@@ -58,13 +59,15 @@ def choices_on(services: Services) -> tuple[Change, ...]:
 def ensure(services: Services, way: OptOutWay) -> str:
     """The id of the way's canary; a new one where there is none, it is old, or it is quiet where it lives.
 
-    Raises `CannotMeasure` where one of its addresses belongs to somebody.
+    Raises `CannotMeasure` where one of its addresses belongs to somebody, and where all its channels are quiet everywhere.
     """
-    now = services.clock()
+    now, channels = services.clock(), list(addresses_of(services, way))
+    zone = _zone(services.policy, now, channels)
+    if _quiet(services.policy, zone, now, channels) == len(channels):
+        raise CannotMeasure(QUIET)
     with lend(services.pool) as connection:
         present = canaries.in_use(connection).get(way)
-        zone = _zone(services.policy, now, CHANNELS[way])
-        if present is not None and not _must_be_replaced(services.policy, present, zone, now):
+        if present is not None and not _must_be_replaced(services.policy, present, zone, now, channels):
             return present.recipient_id
         with connection.transaction():
             person = _person(services, connection, way, zone)
@@ -72,10 +75,9 @@ def ensure(services: Services, way: OptOutWay) -> str:
     return str(person["id"])
 
 
-def _must_be_replaced(policy: Policy, canary: Canary, zone: str, now: datetime) -> bool:
+def _must_be_replaced(policy: Policy, canary: Canary, zone: str, now: datetime, channels: Sequence[Channel]) -> bool:
     if now - canary.made_at > LIFE:
         return True
-    channels = CHANNELS[OptOutWay(canary.way)]
     return _quiet(policy, canary.timezone or policy.default_zone, now, channels) > _quiet(policy, zone, now, channels)
 
 

@@ -27,6 +27,8 @@ from dispatcher.runtime.metric_families import CANARY_BOUND_BROKEN, CANARY_OPT_O
 from dispatcher.runtime.metrics import RECORDER
 from dispatcher.runtime.services import Services
 
+__all__ = ["AT_ONCE", "EVERY_MINUTE", "Pace", "RoundResult", "run", "run_once"]
+
 log = structlog.get_logger()
 
 ARRIVALS_AWAITED = timedelta(hours=1)  # then the delivery reports of a round that are missing are not waited for any more

@@ -10,11 +10,11 @@ from typing import Literal
 from dispatcher.domain.canaries import OptOutWay
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.maintenance import canary_lags
+from dispatcher.maintenance.canaries.recipients import QUIET
 
 LATE_SHOWN = timedelta(hours=2)  # since the start of its round: a delivery report is waited for for an hour
 UNMEASURED_MAX = timedelta(minutes=15)
 LOOKED_BACK = timedelta(hours=2)
-QUIET = "quiet_hours"  # the rules forbid the jobs now: nothing is wrong
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_tok
 from dispatcher.consent.preferences import PreferenceChange
 from dispatcher.domain.canaries import OptOutWay
 from dispatcher.domain.message import Mode
-from dispatcher.domain.preferences import OFFERS, SWITCHES, Change
+from dispatcher.domain.preferences import SWITCHES, Change
 from dispatcher.domain.recipient import Source
 from dispatcher.maintenance.canaries.errors import CannotMeasure
 from dispatcher.maintenance.canaries.recipients import addresses_of, choices_on
@@ -72,7 +72,7 @@ def switch_on(way: OptOutWay, visit: Visit) -> None:
     if way is OptOutWay.STOP_REPLY:
         _reply(visit, "START")
     if way is OptOutWay.PROVIDER_EVENT:
-        _report(visit, "group_resubscribe")
+        _report(visit, "group_resubscribe", later_seconds=1)  # whole seconds: not before the suppression that it lifts
     _record(visit, *choices_on(visit.services))
 
 
@@ -83,17 +83,17 @@ def _one_click(visit: Visit) -> None:
 
 
 def _preference_centre(visit: Visit) -> None:
-    """Open the page, choose no offers at all, save."""
+    """Open the page, choose no offers of the jobs' type, save."""
     token = message_token(visit.services.secret, PREFERENCES, visit.message_id)
     url = f"{visit.services.public_url}/p/{token}"
     sealed = _SEALED_PAGE.search(call("GET", url))
     if sealed is None:
         raise CannotMeasure("web_answers_another_page")
     present = preferences.show(visit.services, visit.recipient_id).choices
-    fields = dict.fromkeys(OFFERS, Mode.NONE.value) | {
-        subject: "on" for subject in SWITCHES if subject in present and present[subject].value == "on"
-    }
-    call("POST", url, urlencode({"page": html.unescape(sealed[1]), **fields}).encode(), FORM)
+    offer = next(change.subject for change in choices_on(visit.services))
+    switches = {subject: "on" for subject in SWITCHES if subject in present and present[subject].value == "on"}
+    fields = {"page": html.unescape(sealed[1]), offer: Mode.NONE.value, **switches}
+    call("POST", url, urlencode(fields).encode(), FORM)
 
 
 def _api(visit: Visit) -> None:
@@ -121,14 +121,14 @@ def _provider_event(visit: Visit) -> None:
     _report(visit, "group_unsubscribe")
 
 
-def _report(visit: Visit, event: str) -> None:
+def _report(visit: Visit, event: str, later_seconds: int = 0) -> None:
     """An event of SendGrid, as it reports and signs it. The answer means that it is stored: the inbound lane applies it."""
     services, settings = visit.services, visit.services.canaries
     now = int(services.clock().timestamp())
     row = {
         "event": event,
         "email": addresses_of(services, OptOutWay.PROVIDER_EVENT)[Channel.EMAIL],
-        "timestamp": now,
+        "timestamp": now + later_seconds,
         "sg_event_id": f"canary-{visit.number}-{event}",
     }
     if visit.message_id:
