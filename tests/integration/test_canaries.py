@@ -23,11 +23,12 @@ from dispatcher.domain.principal import Role
 from dispatcher.intake.audience import inline
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.recipient import BadRecipient, parse
-from dispatcher.ledger.connection import lend
+from dispatcher.ledger import roles
+from dispatcher.ledger.connection import PoolOptions, lend, open_pool
 from dispatcher.ledger.delivery import message_list
 from dispatcher.ledger.delivery.message_list import MessageFilter
 from dispatcher.ledger.maintenance import canaries, canary_lags
-from dispatcher.maintenance import alerting, retention
+from dispatcher.maintenance import alerting, ledger_audit, retention
 from dispatcher.maintenance.alerting import Watch
 from dispatcher.maintenance.canaries import rounds, service_level, signed_reports
 from dispatcher.maintenance.canaries.recipients import addresses_of
@@ -147,6 +148,20 @@ def test_one_call_measures_each_way_once(stage: CanaryStage) -> None:
     results = rounds.run_once(services, stage.broker.publish, 60.0)
     assert {each.way: each.outcome for each in results} == dict.fromkeys(OptOutWay, "measured")
     assert not any(each.awaits_arrivals or each.is_late for each in results)
+
+
+def test_a_worker_with_fewer_rights_can_do_all_of_it(stage: CanaryStage, database: str) -> None:
+    roles.create(database)
+    with open_pool(database, PoolOptions(role=roles.TASKS)) as pool:
+        worker = replace(stage, services=replace(stage.services, pool=pool))
+        worker.run_rounds()
+        with lend(pool) as connection:
+            connection.execute("UPDATE canaries SET made_at = made_at - interval '7 hours'")
+        worker.run_rounds()
+        with lend(pool) as connection:
+            connection.execute("UPDATE canaries SET retired_at = retired_at - interval '2 days'")
+            assert canaries.forget(connection, datetime.now(UTC) - timedelta(days=1), 100) == len(OptOutWay)
+    assert outcomes(stage.services) == {way: [("measured", None, False)] * 2 for way in OptOutWay}
 
 
 # -- late --------------------------------------------------------------------------------------------------------------
@@ -282,6 +297,7 @@ def test_a_retired_canary_is_deleted_but_not_its_measurements(stage: CanaryStage
     assert retired == (len(OptOutWay),)
     cleared = {result.data.what: result.cleared for result in retention.clear(stage.services)}
     assert cleared["canary recipients of the days before"] == len(OptOutWay)
+    assert ledger_audit.verify(stage.services) == []
     with lend(stage.services.pool) as connection:
         for rest in (
             "SELECT count(*) FROM recipients WHERE id = ANY(%s)",
