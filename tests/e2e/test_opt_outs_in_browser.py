@@ -18,9 +18,9 @@ CHARTS = ".plot.drawn canvas"
 MEASURED = """
 INSERT INTO canary_rounds (way, recipient_id, step, stepped_at, started_at, answered_at, closed_at, outcome, reason, bound_seconds,
                            jobs, claim_seconds, hand_off_seconds, arrival_seconds, is_late)
-SELECT way, 'canary:' || way, 4, at, at, at, at, CASE WHEN n % 40 = 7 THEN 'not_measured' ELSE 'measured' END,
-       CASE WHEN n % 40 = 7 THEN 'web_unreachable' END, 60, 20, 0, (n % 9) * 0.11, (n % 13) * 0.37 + (n % 90) / 80 * 61,
-       n % 90 >= 80 AND way = 'api'
+SELECT way, 'canary:' || way, 4, at, at, at, at, CASE WHEN n %% 40 = 7 THEN 'not_measured' ELSE 'measured' END,
+       CASE WHEN n %% 40 = 7 THEN 'web_unreachable' END, 60, 20, 0, (n %% 9) * 0.11, (n %% 13) * 0.37 + (n %% 90) / 80 * 61,
+       n %% 90 >= 80 AND way = 'api'
 FROM unnest(%(ways)s::text[]) way, generate_series(1, 140) n, LATERAL (SELECT %(now)s::timestamptz - n * interval '1 hour') t (at)
 """
 
