@@ -19,6 +19,11 @@ def canary_rules(table: Section, region: str) -> CanaryRules:
         template = table.text("template", DEFAULT_CANARY_RULES.template)
         known = ("template", *OptOutWay)
         ways = {OptOutWay(key): _addresses(table.section(key), region) for key in table.each(known) if key != "template"}
+        owners: dict[str, OptOutWay] = {}
+        for way, named in ways.items():
+            for channel, address in named.items():
+                if owners.setdefault(address, way) is not way:
+                    table.fault(f"{way}.{channel}", "another address: an opt-out holds for all canaries that have it")
     return CanaryRules(template, ways)
 
 

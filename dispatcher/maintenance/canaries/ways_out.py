@@ -30,6 +30,12 @@ from dispatcher.runtime.services import Services
 
 ACTOR = "canary"
 REPLIES_BY, EVENTS_BY = "twilio", "sendgrid"  # whose webhooks carry the STOP reply and the provider event
+_NEEDED: Mapping[OptOutWay, Channel] = {
+    OptOutWay.ONE_CLICK: Channel.EMAIL,
+    OptOutWay.PREFERENCE_CENTRE: Channel.EMAIL,
+    OptOutWay.STOP_REPLY: Channel.SMS,
+    OptOutWay.PROVIDER_EVENT: Channel.EMAIL,
+}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
 _SEALED_PAGE = re.compile(r'name="page" value="([^"]+)"')
@@ -56,7 +62,13 @@ def usable(services: Services) -> list[OptOutWay]:
         OptOutWay.STOP_REPLY: bool(services.webhook_keys.get(REPLIES_BY)),
         OptOutWay.PROVIDER_EVENT: Channel.EMAIL in settings.sandbox_channels,  # only the provider can sign a real one
     }
-    return [way for way in OptOutWay if usable_if.get(way, True) and addresses_of(services, way)]
+    return [way for way in OptOutWay if usable_if.get(way, True) and _has_addresses(services, way)]
+
+
+def _has_addresses(services: Services, way: OptOutWay) -> bool:
+    """Whether the canary has an address, and the one that its way out needs: links come by e-mail, STOP from a number."""
+    present = addresses_of(services, way)
+    return _NEEDED[way] in present if way in _NEEDED else bool(present)
 
 
 def opt_out(way: OptOutWay, visit: Visit) -> None:
