@@ -90,4 +90,4 @@ def not_reserved(recipient_id: str) -> str:
 
 def canary_id(way: OptOutWay, made_at: datetime) -> str:
     """The id of a new canary recipient."""
-    return f"{PREFIX}{way}:{made_at:%Y%m%d%H%M%S}"
+    return f"{PREFIX}{way}:{made_at:%Y%m%d%H%M%S%f}"

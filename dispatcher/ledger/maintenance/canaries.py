@@ -17,6 +17,8 @@ from channels.base import Channel
 from dispatcher.domain.canaries import PREFIX, OptOutWay, RoundOutcome
 from dispatcher.ledger.connection import Connection
 
+_LOCK = 7_306_341  # of the one transaction that replaces canaries
+
 
 @dataclass(frozen=True, slots=True)
 class Canary:
@@ -26,6 +28,11 @@ class Canary:
     way: str
     made_at: datetime
     timezone: str | None
+
+
+def lock(connection: Connection) -> None:
+    """Let only one transaction at a time replace canaries."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
 
 
 def in_use(connection: Connection) -> dict[OptOutWay, Canary]:

@@ -65,13 +65,13 @@ def ensure(services: Services, way: OptOutWay) -> str:
     zone = _zone(services.policy, now, channels)
     if _quiet(services.policy, zone, now, channels) == len(channels):
         raise CannotMeasure(QUIET)
-    with lend(services.pool) as connection:
+    with lend(services.pool) as connection, connection.transaction():
+        canaries.lock(connection)
         present = canaries.in_use(connection).get(way)
         if present is not None and not _must_be_replaced(services.policy, present, zone, now, channels):
             return present.recipient_id
-        with connection.transaction():
-            person = _person(services, connection, way, zone)
-            canaries.replace(connection, way, person, now)
+        person = _person(services, connection, way, zone)
+        canaries.replace(connection, way, person, now)
     return str(person["id"])
 
 
