@@ -75,6 +75,7 @@ task_routes = {
     "dispatcher.ask_providers": {"queue": "maintenance"},
     "dispatcher.retain": {"queue": "maintenance"},
     "dispatcher.poll_whatsapp_templates": {"queue": "maintenance"},
+    "dispatcher.run_canaries": {"queue": "maintenance"},  # waits for our own web application: nothing of customers may wait with it
     "dispatcher.run_schedules": {"queue": "maintenance"},  # writes the first part of an audience at most; the fan-out lane goes on
 }
 
@@ -129,6 +130,7 @@ beat_schedule = {
     "sweep": {"task": "dispatcher.sweep", "schedule": 5.0, "options": {"expires": 10}},
     "poll WhatsApp templates": {"task": "dispatcher.poll_whatsapp_templates", "schedule": 10.0, "options": {"expires": 20}},
     "write event files": {"task": "dispatcher.write_event_files", "schedule": 60.0, "options": {"expires": 90}},
+    "run canaries": {"task": "dispatcher.run_canaries", "schedule": 10.0, "options": {"expires": 20}},
     "start scheduled runs": {"task": "dispatcher.run_schedules", "schedule": 10.0, "options": {"expires": 20}},
     "retain": {"task": "dispatcher.retain", "schedule": 3_600.0, "options": {"expires": 7_200}},
 } | {

@@ -29,6 +29,7 @@ from dispatcher.events import event_files, kafka_delivery, publication, webhook_
 from dispatcher.inbound import provider_events
 from dispatcher.intake.errors import BadInput
 from dispatcher.maintenance import heartbeats, retention, sweep
+from dispatcher.maintenance.canaries import rounds
 from dispatcher.runtime import drain
 from dispatcher.runtime.tracing import within
 
@@ -253,6 +254,12 @@ def run_schedules() -> None:
     """Every 10 s: start the runs of recurring campaigns that are due."""
     for number in schedule_runs.start_due(services()):
         publish_load(number)
+
+
+@app.task(name="dispatcher.run_canaries", is_periodic=True, send_events=False, needs_policy=True)
+def run_canaries() -> None:
+    """Every 10 s, where canaries are on: take the steps of their rounds that are due."""
+    rounds.run(services(), publish)
 
 
 @app.task(name="dispatcher.sweep", is_periodic=True)

@@ -92,6 +92,7 @@ DASHBOARDS = (
             Panel("Claim to last hand-off", "s", _quantiles("dispatcher_claim_to_hand_off_seconds", "kind")),
             Panel("Hand-off of a batch", "s", _quantiles("dispatcher_hand_off_seconds", "kind")),
             Panel("Opt-out to last hand-off", "s", _quantiles("dispatcher_opt_out_to_last_hand_off_seconds")),
+            Panel("Canaries: opt-out to the last message", "s", _quantiles("dispatcher_canary_opt_out_seconds", "stage")),
             Panel("Renders by path", "ops", _rate("dispatcher_renders_total", "path")),
         ),
     ),

@@ -77,6 +77,11 @@ class SandboxClient:
         reply = {"from": from_, "to": to, "text": text, "channel": channel, "opt_out_type": opt_out_type, "provider": provider}
         self._request("POST", "/_sandbox/reply", reply)
 
+    def sign_sendgrid(self, timestamp: str, body: str) -> str:
+        """The signature of a call of SendGrid's event webhook."""
+        signature: str = self._request("POST", "/_sandbox/sendgrid-signature", {"timestamp": timestamp, "body": body})["signature"]
+        return signature
+
     @property
     def sendgrid_webhook_public_key(self) -> str:
         """The public key of SendGrid's event webhook."""

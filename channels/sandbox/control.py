@@ -185,6 +185,14 @@ def send_reply(state: SandboxState, reply: Mapping[str, str]) -> None:
     double.receive_reply(state, reply)
 
 
+def _sign_sendgrid(state: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
+    """Sign a call of SendGrid's event webhook that somebody else makes."""
+    call = _object(request)
+    if not all(isinstance(call.get(name), str) for name in ("timestamp", "body")):
+        raise ControlError("timestamp and body are needed")
+    return _json({"signature": state.signer.sign(call["timestamp"], call["body"].encode())})
+
+
 _ACTIONS: Mapping[tuple[str, str], Action] = {
     ("GET", "log"): _log,
     ("DELETE", "log"): _clear_log,
@@ -203,4 +211,5 @@ _ACTIONS: Mapping[tuple[str, str], Action] = {
     ("PUT", "contents"): _set_content,
     ("PUT", "review"): _set_review,
     ("POST", "reply"): _reply,
+    ("POST", "sendgrid-signature"): _sign_sendgrid,
 }

@@ -32,6 +32,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "backup": ("backups", "app"),
     "restore": ("restores", "app"),
     "alerts": ("alerts", "app"),
+    "canaries": ("canaries", "app"),
     "users": ("users", "app"),
     "audit": ("audit", "app"),
 }

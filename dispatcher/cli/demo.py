@@ -13,9 +13,10 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,15 @@ from dispatcher.demo.sample_customers import customers
 from dispatcher.devserver.processes import default_workers
 from dispatcher.devserver.stack import RunningStack, free_flower_port, free_port, run_stack
 from dispatcher.devserver.supervisor import stop_signals
+from dispatcher.domain.canaries import OptOutWay
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.embedded import EngineError, engines
 from dispatcher.inbound import provider_events
 from dispatcher.intake.campaign import parse_campaign
+from dispatcher.maintenance.canaries import rounds
+from dispatcher.maintenance.canaries.recipients import addresses_of
+from dispatcher.maintenance.canaries.rounds import RoundResult
 from dispatcher.policy import shipped
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
@@ -50,6 +55,7 @@ from dispatcher.web.serializers.campaigns import campaign_view
 CAMPAIGN = "spring-loan"
 SEED = 2026
 TRIGGERS = 30
+OPT_OUT_SECONDS_MAX = 60.0
 QUIET_HOURS = re.compile(r"^\w+ = \{ from = .+ \}$", re.MULTILINE)
 PROJECTS = {
     "nl": ("je nieuwe keuken", "zonnepanelen", "een elektrische fiets"),
@@ -71,6 +77,7 @@ class DemoStage:
     sandbox: SandboxClient
     people: Path
     count: int
+    opt_outs: Sequence[RoundResult] = ()
 
 
 def run(recipients: int, keep: bool, quiet: bool) -> dict[str, Any]:
@@ -95,8 +102,11 @@ def _run_steps(program: RunningStack, recipients: int, quiet: bool) -> dict[str,
     stage = DemoStage(services, SandboxClient(program.urls.sandbox), bootstrap.settings().home / "customers.jsonl", recipients)
     _import(stage)
     _approve(stage)
-    _campaign(stage)
-    triggers = _triggers(stage)
+    with ThreadPoolExecutor(1) as canaries:  # while the campaign runs: then most is on its way
+        opt_outs = canaries.submit(_opt_outs, services)
+        _campaign(stage)
+        triggers = _triggers(stage)
+        stage = replace(stage, opt_outs=opt_outs.result())
     _wait_for_reports(stage)
     report = _check(stage, triggers)
     if not quiet:
@@ -140,6 +150,7 @@ def _prepare_environment(home: Path, recipients: int) -> None:
         DISPATCHER_PUBLIC_URL=f"http://127.0.0.1:{free_port()}",
         DISPATCHER_SANDBOX_URL=f"http://127.0.0.1:{free_port()}",
     )
+    os.environ.setdefault("DISPATCHER_CANARIES", "on")
     today = datetime.now(UTC).date()
     (home / "customers.jsonl").touch(mode=0o600)
     with (home / "customers.jsonl").open("w", encoding="utf-8") as file:
@@ -232,6 +243,13 @@ def _await_triggers(services: Services, keys: list[str], seconds_max: float = 60
             services.sleep(0.1)
 
 
+def _opt_outs(services: Services) -> Sequence[RoundResult]:
+    """Let canary recipients opt out in each way, and measure how long messages are still under way."""
+    from dispatcher import tasks
+
+    return rounds.run_once(services, tasks.publish, OPT_OUT_SECONDS_MAX)
+
+
 def _wait_for_reports(stage: DemoStage) -> None:
     """Wait until the sandbox has sent all delivery reports, and the ledger has applied them."""
     with progress("delivery reports", None):
@@ -250,7 +268,8 @@ def _check(stage: DemoStage, triggers: Mapping[str, str]) -> dict[str, Any]:
     accepted = messages.accepted_count(services)
     states = Counter(message.state for each in triggers if (message := messages.find(services, MessageId.parse(each))))
     view = campaign_view(status, services.clock())
-    arrivals = list(stage.sandbox.log())
+    canaries = {place for way in OptOutWay for place in addresses_of(services, way).items()}
+    arrivals = [each for each in stage.sandbox.log() if (each["channel"], each["address"]) not in canaries]
     templates = {arrival["message_id"]: "loan_offer" for arrival in arrivals} | dict(triggers)
     errors = DeliveryChecker(_people(stage), datetime.now(UTC).date()).judge(arrivals, templates)
     arrived = len({arrival["message_id"] for arrival in arrivals})
@@ -258,8 +277,16 @@ def _check(stage: DemoStage, triggers: Mapping[str, str]) -> dict[str, Any]:
         "balance equals audience": sum(view["balance"].values()) == view["audience"] == stage.count,
         "sandbox's messages equal the ledger's accepted": arrived == accepted,
         "nothing arrived that a choice forbids": not errors,
+        "no canary got a message too late after its opt-out": not any(each.is_late for each in stage.opt_outs),
     }
-    report = {"campaign": view, "triggers": states, "arrived": arrived, "checks": checks, "faults": errors[:20]}
+    report = {
+        "campaign": view,
+        "triggers": states,
+        "opt_outs": [asdict(each) for each in stage.opt_outs],
+        "arrived": arrived,
+        "checks": checks,
+        "faults": errors[:20],
+    }
     if not all(checks.values()):
         raise DemoFailed(json.dumps({"checks": checks, "faults": errors[:20], "arrived": arrived, "accepted": accepted}, indent=2))
     return report
@@ -268,6 +295,9 @@ def _check(stage: DemoStage, triggers: Mapping[str, str]) -> dict[str, Any]:
 def _print(stage: DemoStage, report: Mapping[str, Any]) -> None:
     print_campaign(report["campaign"])
     rows("\ntriggers", ("state", "messages"), list(report["triggers"].items()))
+    names = ("way", "outcome", "claim_seconds", "hand_off_seconds", "arrival_seconds")
+    lines = [[each[name] for name in names] for each in report["opt_outs"]]
+    rows("\nopt-outs of canary recipients: the last message after each", [name.replace("_", " ") for name in names], lines)
     out.print()
     for check in report["checks"]:
         out.print(f"[green]✓[/green] {check}")

@@ -98,6 +98,8 @@ Standstill = Literal[
     "channel_stopped",
     "ledger_restored",
     "policy_not_in_force",
+    "opt_out_late",
+    "opt_out_not_measured",
 ]
 
 # The states of a message.

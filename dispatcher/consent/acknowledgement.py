@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from channels.base import Channel
+from dispatcher.domain.canaries import is_canary
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.trigger import Trigger, parse_trigger
@@ -42,11 +43,12 @@ def acknowledge(
 ) -> DueChunk | None:
     """Write the acknowledgement of one request's events, once, in the caller's transaction. Publish the result after the commit.
 
-    Returns None where none of the events is an opt-out, or there is no e-mail address. The policy refuses a suppressed address.
-    A chunk that is not published is published once its lease is over. Call `ensure_period` before the transaction.
+    Returns None where none of the events is an opt-out, where there is no e-mail address, and for a canary, who is nobody. The
+    policy refuses a suppressed address. A chunk that is not published is published once its lease is over. Call `ensure_period`
+    before the transaction.
     """
     opt_outs = [event for event in events if is_opt_out(event)]
-    if not opt_outs or not recipients.has_email(connection, recipient_id):
+    if not opt_outs or is_canary(recipient_id) or not recipients.has_email(connection, recipient_id):
         return None
     trigger = _trigger(context, recipient_id, opt_outs, entity)
     if trigger is None:

@@ -90,6 +90,8 @@ def run_stack(
         if settings.api_keys is None and settings.database_url is None:
             key, keys = local_key(KeyRing.parse(settings.secret_key).newest, settings.home)
             shared["DISPATCHER_API_KEYS"] = str(keys)
+            if settings.canaries is not None and not settings.canaries.api_key:
+                shared["DISPATCHER_CANARY_API_KEY"] = key
         urls = _urls(settings, flower_port)
         with supervised(commands, settings.home / "log", {**environ, **shared}, say) as children:
             children.await_ready(until=until)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 from opentelemetry.trace import SpanKind
 
+from dispatcher.domain.canaries import is_canary
 from dispatcher.domain.message_id import MessageId
 from dispatcher.events.catalog import EventFamily, Happened, line
 from dispatcher.ledger.campaigns import balance_counts
@@ -57,7 +58,8 @@ def publish(services: Services, seconds_max: float = RUN_SECONDS) -> int:
 def _publish_step(connection: Connection, services: Services) -> tuple[int, bool]:
     with connection.transaction():
         head = stream.lock(connection)
-        rows = outbox.take(connection, STEP_ROWS)
+        taken = outbox.take(connection, STEP_ROWS)
+        rows = _without_canaries(taken)
         origins = _origins(connection, rows)
         added = _rows(head, services.public_url, rows, origins)
         if added:
@@ -66,7 +68,7 @@ def _publish_step(connection: Connection, services: Services) -> tuple[int, bool
             ids = [change[0] for row in rows if row.kind == EventFamily.CAMPAIGN for change in row.changes]
             if ids or origins.campaigns:
                 balance_counts.mark(connection, sorted(origins.campaigns), ids, added[-1].last)
-    return (added[-1].last - head.last if added else 0), len(rows) < STEP_ROWS
+    return (added[-1].last - head.last if added else 0), len(taken) < STEP_ROWS
 
 
 def _trace(rows: Sequence[OutboxRow], origins: Origins) -> None:
@@ -130,6 +132,29 @@ def _all_happened(kind: EventFamily, rows: Iterable[OutboxRow], origins: Origins
         time = row.at.isoformat()
         for change in row.changes:
             yield read(time, change, origins)
+
+
+# -- canary recipients ------------------------------------------------------------------------------------------------
+
+
+_RECIPIENTS: Mapping[str, Callable[[Sequence[Any]], Sequence[str]]] = {
+    EventFamily.MESSAGE: lambda change: change[5:6],
+    EventFamily.CONSENT: lambda change: change[1:2],
+    EventFamily.SUPPRESSION: lambda change: change[5] or (),
+    EventFamily.INBOUND: lambda change: change[3] or (),
+    EventFamily.RECIPIENT: lambda change: change[0:1],
+}
+
+
+def _without_canaries(rows: Sequence[OutboxRow]) -> list[OutboxRow]:
+    """Without the changes that are about canary recipients: other systems know nobody of that name, and count what they get."""
+    others = (replace(row, changes=[each for each in row.changes if not _is_of_canary(row.kind, each)]) for row in rows)
+    return [row for row in others if row.changes]
+
+
+def _is_of_canary(kind: str, change: Sequence[Any]) -> bool:
+    recipients = _RECIPIENTS[kind](change) if kind in _RECIPIENTS else ()
+    return bool(recipients) and all(map(is_canary, recipients))
 
 
 # -- a change as the outbox has it -> what happened ---------------------------------------------------------------------

@@ -10,8 +10,9 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
+from dispatcher.domain.canaries import not_reserved
 from dispatcher.domain.notation import Notation, trim
 from dispatcher.intake.audience_uploads import assigned_columns
 from dispatcher.intake.errors import StrictModel, sentences
@@ -20,13 +21,14 @@ from dispatcher.ledger.campaigns.audience import AudienceError, AudienceFile, Au
 from dispatcher.policy import FileRules
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
+RecipientId = Annotated[Id, AfterValidator(not_reserved)]  # of a recipient from outside
 DATA_BYTES_MAX = 64 * 1024
 
 
 class AudienceRowForm(StrictModel):
     """One line of an audience."""
 
-    recipient: Id
+    recipient: RecipientId
     data: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationError
 
 from dispatcher.domain.notation import day, trim
-from dispatcher.intake.audience import Id
+from dispatcher.intake.audience import RecipientId
 from dispatcher.intake.errors import StrictModel, sentences, validate
 from dispatcher.intake.rows import Cell, Columns, UnreadableRow, read_rows
 from dispatcher.ledger.campaigns.audience import AudienceError
@@ -54,7 +54,7 @@ def _day_or_time(value: Any) -> date:
 class ConversionForm(StrictModel):
     """One conversion. `at` is a day, or a time: without a zone, in that of the policy."""
 
-    recipient: Id
+    recipient: RecipientId
     at: Annotated[datetime | date, BeforeValidator(_day_or_time)]
     goal: Goal | None = None
 

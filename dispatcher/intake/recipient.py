@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from dispatcher.domain import addresses
+from dispatcher.domain.canaries import not_reserved
 from dispatcher.domain.notation import placeholder
 from dispatcher.domain.preferences import changes
 from dispatcher.domain.recipient import Device
@@ -124,7 +125,7 @@ class ChannelsBlock(_StrictBlock):
 class RecipientForm(_StrictBlock):
     """A recipient as in files and in the API."""
 
-    id: Identifier
+    id: Annotated[Identifier, AfterValidator(not_reserved)]
     person: Literal["customer", "former", "platform_user", "prospect"]
     language: Literal["nl", "fr", "de", "en"]
     timezone: Annotated[str, AfterValidator(_timezone)] | None = None

@@ -15,7 +15,7 @@ from dispatcher.content import Template
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.campaign_options import TriggerOptions
 from dispatcher.domain.canonical_json import canonical_json
-from dispatcher.intake.audience import Id, unstorable
+from dispatcher.intake.audience import RecipientId, unstorable
 from dispatcher.intake.campaign import NO_FALLBACK, Channels, ValidationContext, find_template, missing_channels
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.form_fields import form_fields, options_of
@@ -28,7 +28,7 @@ class TriggerFields(StrictModel):
     """The fields of a trigger form other than its options."""
 
     key: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    recipient: Id
+    recipient: RecipientId
     template: str
     data: dict[str, Any] = Field(default_factory=dict)
     channels: Channels | None = None

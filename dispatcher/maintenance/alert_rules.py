@@ -169,6 +169,21 @@ def rules() -> Sequence[AlertRule]:
             "A message was still under way for longer than a lease after an opt-out.",
         ),
         AlertRule(
+            "CanaryOptOutLate",
+            "sum by (way) (increase(dispatcher_canary_bound_broken_total[1h])) > 0 "
+            'or max(dispatcher_standstill{kind="opt_out_late"}) > 0',
+            0,
+            Urgency.CRITICAL,
+            "A canary recipient got a message later after its opt-out than promised.",
+        ),
+        AlertRule(
+            "CanaryNotMeasured",
+            'max(dispatcher_standstill{kind="opt_out_not_measured"}) > 0',
+            5,
+            Urgency.WARNING,
+            "A way out has not been measured with canary recipients for 15 minutes.",
+        ),
+        AlertRule(
             "CertificateEndsSoon",
             f"min by (certificate) (dispatcher_certificate_end_timestamp_seconds) - time() < {14 * DAY}",
             60,

@@ -24,7 +24,8 @@ from dispatcher.ledger.consent import erasure, erasure_requests, line_uploads
 from dispatcher.ledger.events import endpoint_cursors, stream
 from dispatcher.ledger.identity import audit_log
 from dispatcher.ledger.inbound import inbound_messages
-from dispatcher.ledger.maintenance import alerts, policies, retention
+from dispatcher.ledger.maintenance import alerts, canaries, canary_lags, policies, retention
+from dispatcher.maintenance.canaries.recipients import DETAILS_KEPT
 from dispatcher.policy import Policy, RetentionPeriod
 from dispatcher.runtime.event_settings import EventFileSettings
 from dispatcher.runtime.services import Services
@@ -135,6 +136,15 @@ def _erase_prospects(step: RetentionStep) -> int:
     return erased
 
 
+def _canaries_overdue(step: RetentionStep) -> int:
+    return canaries.overdue(step.connection, step.now - DETAILS_KEPT)
+
+
+def _forget_canaries(step: RetentionStep) -> int:
+    """Canaries do not wait for the period of the measurements: they have thousands of consent events and messages a day."""
+    return canaries.forget(step.connection, step.now - DETAILS_KEPT, 1)
+
+
 def _forget_events(step: RetentionStep) -> int:
     """A dead range without its events cannot be delivered any more: nobody has to look at it."""
     count = stream.forget(step.connection, step.before)
@@ -182,6 +192,10 @@ CLASSES = (
         _counted(erasure_requests.overdue),
         _by_ledger(erasure_requests.delete),
     ),
+    RetentionClass(
+        "canaries", "measured opt-outs of canary recipients", _counted(canary_lags.overdue), _by_ledger(canary_lags.delete)
+    ),
+    RetentionClass("canaries", "canary recipients of the days before", _canaries_overdue, _forget_canaries),
     RetentionClass("events", "published events", _counted(stream.overdue), _forget_events),
     RetentionClass(
         "consent",

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from dispatcher.domain.errors import LedgerUnavailable
-from dispatcher.ledger.connection import lend
+from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.maintenance import generations, metrics, progress
 from dispatcher.ledger.maintenance.generations import Generation
 from dispatcher.ledger.maintenance.heartbeats import Heartbeat, newest_heartbeats
 from dispatcher.ledger.maintenance.metrics import Metrics
 from dispatcher.ledger.maintenance.progress import IdleCampaign
+from dispatcher.maintenance.canaries import watch, ways_out
 from dispatcher.maintenance.heartbeats import BEAT, SILENT_SECONDS
 from dispatcher.maintenance.policy_in_force import PolicyInForce, halted, halted_text
 from dispatcher.maintenance.surroundings import Surroundings, look
@@ -41,6 +42,8 @@ class Standstill(StrEnum):
     CHANNEL_STOPPED = "channel_stopped"
     LEDGER_RESTORED = "ledger_restored"
     POLICY_NOT_IN_FORCE = "policy_not_in_force"
+    OPT_OUT_LATE = "opt_out_late"
+    OPT_OUT_NOT_MEASURED = "opt_out_not_measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +87,23 @@ def examine(services: Services) -> SystemState:
             counts = metrics.metrics(connection, now)
             idle, overdue = progress.idle_campaigns(connection, now), progress.overdue_campaigns(connection, now)
             restore, adopted = generations.last_restore(connection), halted(connection, now)
+            is_held = restore is not None and restore.released_at is None
+            opt_outs = [] if is_held or adopted is not None else _opt_outs(services, connection, heartbeats, now)
     except LedgerUnavailable:
         return SystemState(around, {}, None, [*findings, _database()], now)
     findings += _silent(heartbeats, around, now)
     findings += _halted(adopted)
-    findings += _campaigns(idle, overdue, now) if restore is None or restore.released_at is not None else [_restored(restore)]
+    findings += [_restored(restore)] if restore is not None and is_held else _campaigns(idle, overdue, now)
+    findings += opt_outs
     findings += _work(counts)
     return SystemState(around, heartbeats, counts, findings, now)
+
+
+def _opt_outs(services: Services, connection: Connection, heartbeats: Mapping[str, Heartbeat], now: datetime) -> list[Finding]:
+    """What of the canaries somebody has to look at. Never while nothing is sent on purpose: then nothing can be measured."""
+    ways, beat = ways_out.usable(services), heartbeats.get(BEAT)
+    found = watch.findings(connection, ways, beat.first_at if beat else None, now) if ways else ()
+    return [Finding(Standstill(each.kind), each.text, each.way, each.since) for each in found]
 
 
 def is_silent(heartbeat: Heartbeat | None, now: datetime) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from channels.base import Channel
+from dispatcher.domain.canaries import OptOutWay
 from dispatcher.domain.recipient import Language
 from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.policy.quiet_hours import QuietHours
@@ -69,6 +70,17 @@ class Tester:
     language: Language
     addresses: Mapping[Channel, str] = field(repr=False)  # in normal form; a device's token for push
     recipient: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryRules:
+    """The template of canary jobs, and the addresses of the canary of each way; where none are given, those of the sandbox."""
+
+    template: str = "loan_offer"
+    addresses: Mapping[OptOutWay, Mapping[Channel, str]] = field(default_factory=dict, repr=False)
+
+
+DEFAULT_CANARY_RULES = CanaryRules()
 
 
 # channel -> the bases to try, in order; one such row per entity, offer type (or "service") and choice
@@ -159,6 +171,7 @@ class RetentionPeriods:
     event_files: RetentionPeriod
     audit: RetentionPeriod
     erasure_requests: RetentionPeriod
+    canaries: RetentionPeriod
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +272,7 @@ class Policy:
     sms_prices: SmsPrices | None = None
     schedules: ScheduleRules = DEFAULT_SCHEDULE_RULES
     contract: ContractRules = DEFAULT_CONTRACT_RULES
+    canaries: CanaryRules = DEFAULT_CANARY_RULES
 
     def caps_since(self, now: datetime) -> datetime | None:
         """From which moment on sent messages count for some cap; None without caps."""

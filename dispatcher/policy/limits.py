@@ -43,6 +43,7 @@ RETENTION_DEFAULTS = {
     "event_files": "365 days",
     "audit": "10 years",
     "erasure_requests": "10 years",
+    "canaries": "400 days",
 }
 LINT_SEVERITIES = ("error", "warning", "info")
 LINT_CODE = re.compile(r"T[0-9]{3}")

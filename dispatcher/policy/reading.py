@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from channels.base import Channel
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Source
 from dispatcher.policy import limits
+from dispatcher.policy.canary_rules import canary_rules
 from dispatcher.policy.data import SERVICE, Entity, Policy, Product, SoftOptIn
 from dispatcher.policy.grants import CHANNELS, CHOICES, OFFERS, read_basis, read_entities
 from dispatcher.policy.section import InvalidPolicy, PolicyError, Section
@@ -131,6 +132,7 @@ def _policy(top: Section, digest: str) -> Policy:
         one_per_address=one_per_address,
         sms_prices=limits.sms_prices(top.section("sms_prices", required=False)),
         schedules=limits.schedule_rules(top.section("schedules", required=False)),
+        canaries=canary_rules(top.section("canaries", required=False), file_rules.default_region),
         contract=limits.contract_rules(top.section("tailored_contract", required=False)),
     )
 

@@ -298,6 +298,7 @@ def services(
         audience_urls=config.audience_urls,
         kafka=config.kafka,
         event_files=config.event_files,
+        canaries=config.canaries,
         oidc=config.oidc,
         trace_page=config.traces.page,
         clock=lambda: datetime.now(UTC),

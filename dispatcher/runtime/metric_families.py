@@ -12,6 +12,7 @@ from functools import lru_cache
 from channels.base import Channel
 from channels.measurements import RESULT_CLASSES
 from channels.registry import plugins
+from dispatcher.domain.canaries import LagStage, OptOutWay
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Kind, State
 
@@ -67,6 +68,16 @@ OPT_OUT_TO_LAST_HAND_OFF = Family(
 OPT_OUT_BOUND_BROKEN = Family(
     "opt_out_bound_broken_total", "Opt-outs after which a message was claimed, or was settled later than a lease."
 )
+_WAY = {"way": frozenset(OptOutWay)}
+CANARY_OPT_OUT = Family(
+    "canary_opt_out_seconds",
+    "From the answered opt-out of a canary recipient to its last claim, hand-off and arrival; 0 where there was none after it.",
+    {**_WAY, "stage": frozenset(LagStage)},
+    (0.0, *QUICK, 180.0, 600.0),
+)
+CANARY_BOUND_BROKEN = Family(
+    "canary_bound_broken_total", "Opt-outs of canary recipients after which a message was under way for too long.", _WAY
+)
 PROVIDER_SECONDS = Family(
     "provider_seconds",
     "From the start of a batch to each answer of the provider.",
@@ -108,6 +119,8 @@ FAMILIES = (
     CLAIM_TO_HAND_OFF,
     OPT_OUT_TO_LAST_HAND_OFF,
     OPT_OUT_BOUND_BROKEN,
+    CANARY_OPT_OUT,
+    CANARY_BOUND_BROKEN,
     PROVIDER_SECONDS,
     PROVIDER_RESULTS,
     RATE_LIMITED,

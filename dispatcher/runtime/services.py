@@ -16,6 +16,7 @@ from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Pool
 from dispatcher.policy import Policy
 from dispatcher.policy.contracts import Contracts, shipped
+from dispatcher.runtime.canary_settings import CanarySettings
 from dispatcher.runtime.drain import never
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings
 from dispatcher.runtime.ledger_watch import LedgerWatch
@@ -106,6 +107,7 @@ class Services:
     trace_page: str = ""  # the URL of a trace in a viewer, with {trace_id}
     oidc: OidcSettings | None = None  # people sign in with it, too
     event_files: EventFileSettings | None = None  # events are written to files, too
+    canaries: CanarySettings | None = None  # canary recipients opt out every minute
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
     watched: Watched = field(default_factory=Watched)

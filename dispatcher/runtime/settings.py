@@ -23,6 +23,7 @@ from dispatcher.content import default_folder
 from dispatcher.domain.audience_urls import HTTPS, AudienceUrl, BadAudienceUrl, parse_prefix
 from dispatcher.policy.contracts import SHIPPED_CONTRACTS
 from dispatcher.runtime.broker_settings import read_broker_url
+from dispatcher.runtime.canary_settings import CanarySettings, read_canaries
 from dispatcher.runtime.environment import SECRETS, EnvironmentReader, EnvironmentVariable, spelling_warnings
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
 from dispatcher.runtime.notifications import read_alert_targets
@@ -90,6 +91,7 @@ class Settings:
     event_files: EventFileSettings | None = None
     log_format: str = "auto"
     traces: TraceSettings = field(default_factory=TraceSettings)
+    canaries: CanarySettings | None = None
     alert_targets: tuple[str, ...] = field(default=(), repr=False)  # they hold passwords
     metrics_access: str = "open"  # or "key"
     metrics_port: int = 0  # of a worker or beat; 0: not served
@@ -136,6 +138,7 @@ def _settings(read: EnvironmentReader) -> Settings:
     )
     providers = _providers(read)
     lease_seconds, send_deadline_seconds = _lease(read)
+    sandbox_url = read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True, about="where the sandbox is")
     return Settings(
         home=home,
         database_url=database_url or None,
@@ -227,6 +230,7 @@ def _settings(read: EnvironmentReader) -> Settings:
         or "127.0.0.1",
         certificates=_certificates(read),
         traces=read_traces(read),
+        canaries=read_canaries(read, frozenset(channel for channel, name in providers.items() if name == SANDBOX), sandbox_url),
         log_format=read.choice(
             "DISPATCHER_LOG_FORMAT",
             ("auto", "json", "text"),
@@ -255,7 +259,7 @@ def _settings(read: EnvironmentReader) -> Settings:
             most=1_000,
             about="how many times larger than its gzip data an uploaded audience may be",
         ),
-        sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True, about="where the sandbox is"),
+        sandbox_url=sandbox_url,
         accounts=dict(_accounts(read, providers)),
     )
 

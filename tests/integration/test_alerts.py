@@ -45,6 +45,7 @@ from dispatcher.web.app import create
 from dispatcher.web.metrics_page import family_text
 from tests.integration.test_webhook_delivery import HOSTS
 from tests.integration.test_webhook_delivery import add as add_endpoint
+from tests.support.canary_stage import canary_stage
 from tests.support.promtool import firing
 from tests.support.services import Broker, Clock, add_people, make_services, outbox, person, work
 
@@ -268,6 +269,29 @@ def test_an_opt_out_is_measured_once(services: Services, clock: Clock) -> None:
 
 def sample(text: str, name: str) -> float:
     return float(next(line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{name} ")))
+
+
+def test_a_late_opt_out_of_a_canary_is_reported(database: str) -> None:
+    with canary_stage(database) as stage:
+        stage.run_rounds()
+
+        def arrive_late() -> None:
+            stage.report_arrivals(after=timedelta(seconds=stage.services.limits.lease_seconds + 5))
+            stage.tick(work=False)
+
+        check("CanaryOptOutLate", stage.services, arrive_late)
+
+
+def test_a_way_out_that_is_not_measured_is_reported(database: str) -> None:
+    with canary_stage(database, web=False) as stage:
+        for _ in range(4):
+            stage.tick()
+
+        def pass_minutes() -> None:
+            with lend(stage.services.pool) as connection:
+                connection.execute("UPDATE canary_rounds SET started_at = started_at - interval '20 minutes'")
+
+        check("CanaryNotMeasured", stage.services, pass_minutes)
 
 
 def test_a_certificate_near_its_end_is_reported(services: Services, tmp_path: Path) -> None:

@@ -36,10 +36,11 @@ def chained(previous: str, events: list[dict[str, Any]]) -> str:
 
 
 def message_states(services: Services) -> dict[str, tuple[str, str | None]]:
-    """State and reason of every message that is not on the way to another state."""
+    """State and reason of every message that is not on the way to another state; other systems do not hear of canaries."""
     with lend(services.pool) as connection:
         rows = connection.execute(
             "SELECT concat_ws('-', period, chunk, row, leg), state, reason FROM messages WHERE state NOT IN ('pending', 'claimed')"
+            " AND NOT starts_with(recipient_id, 'canary:')"
         )
         return {ref: (state, reason) for ref, state, reason in rows}
 

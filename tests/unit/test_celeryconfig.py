@@ -40,6 +40,7 @@ LANES = {
     "dispatcher.retain": "maintenance",
     "dispatcher.poll_whatsapp_templates": "maintenance",
     "dispatcher.run_schedules": "maintenance",
+    "dispatcher.run_canaries": "maintenance",
 }
 # A worker with these settings. Its one task records its start, and then does what its argument says.
 PROGRAM = """

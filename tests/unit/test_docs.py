@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 README_LINES_MAX = 150
 GALLERY_BYTES_MAX = 3_300_000  # everybody who clones the project gets them
 CHANGES_MIN = 30  # rows of the table "to change X, open Y"
-NOT_RULES = {"signed", "schedules", "sign_in"}  # tables of the policy that no rule needs
+NOT_RULES = {"signed", "schedules", "sign_in", "canaries"}  # tables of the policy that no rule needs
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 

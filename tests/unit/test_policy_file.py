@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from channels.base import Channel
+from dispatcher.domain.canaries import OptOutWay
 from dispatcher.domain.decision import Hold, ReasonCode, Send
 from dispatcher.policy import InvalidPolicy, RetryPolicy, SmsPrices, decide, parse, parse_former, shipped
 from tests.support.policy_decisions import POLICY, codes
@@ -332,3 +333,17 @@ def test_prices_of_text_messages_are_read_by_country() -> None:
     with pytest.raises(InvalidPolicy) as caught:
         parse(shipped() + '\n[sms_prices]\ncurrency = "euro"\nBE = -1\nBelgium = 1\n', "bank.toml")
     assert [fault.key for fault in caught.value.faults] == ["sms_prices.currency", "sms_prices.BE", "sms_prices.Belgium"]
+
+
+def test_each_canary_has_addresses_of_its_own() -> None:
+    text = (
+        shipped().replace("# [canaries.one_click]", "[canaries.one_click]").replace('# email = "canary-one', 'email = "canary-one')
+    )
+    assert parse(text).canaries.addresses == {OptOutWay.ONE_CLICK: {Channel.EMAIL: "canary-one-click@kbc-bank.example"}}
+    assert parse(shipped()).canaries.addresses == {}
+    faulty = (
+        '[canaries.api]\nemail = "canary-one-click@kbc-bank.example"\nsms = "12"\n[canaries.stop]\nsms = "+32470000001"\n\n# -- reg'
+    )
+    with pytest.raises(InvalidPolicy) as caught:
+        parse(text.replace("# -- reg", faulty, 1), "bank.toml")
+    assert [fault.key for fault in caught.value.faults] == ["canaries.api.sms", "canaries.api.email", "canaries.stop"]

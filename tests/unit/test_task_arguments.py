@@ -24,6 +24,7 @@ RELEASED = {
     "dispatcher.release_due": (),
     "dispatcher.retain": (),
     "dispatcher.run_schedules": (),
+    "dispatcher.run_canaries": (),
     "dispatcher.send_chunk": ("period", "number"),
     "dispatcher.send_trigger": ("period", "number"),
     "dispatcher.settle_events": (),

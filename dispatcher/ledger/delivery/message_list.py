@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from channels.base import Channel
+from dispatcher.domain.canaries import PREFIX
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.principal import Entities
@@ -92,6 +93,7 @@ def page(
         **asdict(wanted),
         **entity_parameter(wanted.entities),
         "scan": scan_rows,
+        "canary_prefix": PREFIX,
         **(key_values(after) if after else {}),
     }
     if wanted.campaign is not None:
@@ -116,8 +118,9 @@ def _scans(wanted: MessageFilter, after: MessageId | None) -> list[str]:
 
     def condition(alias: str) -> str:
         parts = [_OF_CAMPAIGN.format(a=alias)] if by_campaign else []
-        parts += [f"{alias}.recipient_id = %(recipient)s"] if wanted.recipient is not None else []
-        return " AND ".join(parts) or "true"
+        no_canary = f"NOT starts_with({alias}.recipient_id, %(canary_prefix)s)"  # who looks for one names it
+        parts += [f"{alias}.recipient_id = %(recipient)s" if wanted.recipient is not None else no_canary]
+        return " AND ".join(parts)
 
     def behind(key: str) -> str:
         return _AFTER.format(key=key) if after is not None else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from dispatcher.domain.canaries import PREFIX
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
@@ -11,8 +12,10 @@ from dispatcher.ledger.message_key import KEY, join_origin, key_of
 
 
 def handed_over(connection: Connection) -> int:
-    """The number of messages that a provider accepted, whatever their state is now."""
-    row = connection.execute("SELECT count(*) FROM messages WHERE receipt IS NOT NULL").fetchone()
+    """The number of customers' messages that a provider accepted, whatever their state is now."""
+    row = connection.execute(
+        "SELECT count(*) FROM messages WHERE receipt IS NOT NULL AND NOT starts_with(recipient_id, %s)", (PREFIX,)
+    ).fetchone()
     return int(row[0]) if row else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from dispatcher.domain.canaries import PREFIX
 from dispatcher.ledger.connection import Connection
 
 TASK = "opt_out_lag"  # a row of `published_tasks` holds the end of the last measured window
@@ -36,7 +37,7 @@ def lags(connection: Connection, since: datetime, until: datetime) -> Sequence[f
     there was none.
 
     The settlement follows the hand-off and the provider's answer, so each number is an upper limit. An opt-out of a channel counts
-    that channel's messages; every other one counts all.
+    that channel's messages; every other one counts all. Canaries are measured for themselves.
     """
     rows = connection.execute(
         """
@@ -45,11 +46,11 @@ def lags(connection: Connection, since: datetime, until: datetime) -> Sequence[f
         LEFT JOIN messages m ON m.recipient_id = e.recipient_id AND m.claimed_at <= e.recorded_at AND m.accepted_at > e.recorded_at
             AND CASE e.subject WHEN 'channel:email' THEN m.channel = 'email' WHEN 'channel:push' THEN m.channel = 'push'
                 WHEN 'channel:sms_whatsapp' THEN m.channel IN ('sms', 'whatsapp') ELSE true END
-        WHERE e.recorded_at > %(since)s AND e.recorded_at <= %(until)s
+        WHERE e.recorded_at > %(since)s AND e.recorded_at <= %(until)s AND NOT starts_with(e.recipient_id, %(canary)s)
             AND (e.new_value = 'none' OR (e.subject LIKE 'channel:%%' AND e.new_value = 'off')
                  OR (e.subject LIKE 'objection:%%' AND e.new_value = 'on'))
         GROUP BY e.no
         """,
-        {"most": EVENTS_MAX, "since": since, "until": until},
+        {"most": EVENTS_MAX, "since": since, "until": until, "canary": PREFIX},
     )
     return [seconds for (seconds,) in rows]

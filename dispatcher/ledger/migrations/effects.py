@@ -46,6 +46,7 @@ class SchemaEffect:
     is_long: bool = False  # it reads or writes all rows of a large table
 
 
+_FUNCTION_BODY = re.compile(r"(CREATE (?:OR REPLACE )?FUNCTION [^$]*)\$\$.*?\$\$", re.DOTALL)
 _CREATED = re.compile(r"CREATE (?:UNLOGGED )?TABLE (?:IF NOT EXISTS )?(\w+)")
 _BREAKING = (
     (re.compile(r"\bRENAME\b"), "renames what it uses"),
@@ -79,7 +80,7 @@ class Migration:
 def read_migration(file: Path) -> Migration:
     """Read a migration without running it. Its effects are those on tables that it does not create itself, in its order."""
     text = file.read_text(encoding="utf-8")
-    sql = re.sub(r"--[^\n]*", "", text)
+    sql = _FUNCTION_BODY.sub(r"\1", re.sub(r"--[^\n]*", "", text))  # a body runs when the function is called
     statements = [" ".join(part.split()) for part in re.split(r';|"""', sql)]
     created = {name for statement in statements for name in _CREATED.findall(statement)}
     found = (effect for statement in statements for effect in _effects(statement))
@@ -109,7 +110,7 @@ def _effects(statement: str) -> Iterator[SchemaEffect]:
         yield SchemaEffect(match[2], Lock.WRITES, "its rows may not fit" if match[1] else "", is_long=match[2] in LARGE)
     elif match := re.search(r"\bCREATE (?:OR REPLACE )?TRIGGER .*? ON (\w+)", statement):
         yield SchemaEffect(match[1], Lock.WRITES)
-    elif match := re.search(r"\bREVOKE .+? ON (?:TABLE )?(\w+)", statement):
+    elif match := re.search(r"\bREVOKE .+? ON (?:TABLE )?(?!FUNCTION\b)(\w+)", statement):
         yield SchemaEffect(match[1], Lock.ROWS, "takes a right")
     elif match := re.match(r"(?:UPDATE|DELETE FROM) (?:ONLY )?(\w+) ", statement):
         yield SchemaEffect(match[1], Lock.ROWS, is_long=match[1] in LARGE)

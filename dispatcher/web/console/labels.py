@@ -95,4 +95,6 @@ STANDSTILLS: Mapping[Standstill, str] = {
     Standstill.CHANNEL_STOPPED: "A channel is stopped",
     Standstill.LEDGER_RESTORED: "The ledger was restored, and nothing is sent",
     Standstill.POLICY_NOT_IN_FORCE: "Workers have another policy, and send nothing",
+    Standstill.OPT_OUT_LATE: "An opt-out took effect too late",
+    Standstill.OPT_OUT_NOT_MEASURED: "An opt-out way is not measured",
 }

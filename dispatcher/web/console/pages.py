@@ -24,6 +24,7 @@ from dispatcher.web.console import (
     messages,
     oidc,
     operations,
+    opt_out_latency,
     overview,
     people,
     refused_jobs,
@@ -39,6 +40,6 @@ for group in (
     *(live, charts, login, oidc, account, second_factor, overview, search),
     *(draft_options, draft_audience, draft_checks, draft_submission, calendar, campaign_edits),  # before `campaigns`: new, edit
     *(campaign_results, campaigns, messages, inbound_messages, unresolved, refused_jobs, schedules, templates),
-    *(event_endpoints, audit, operations, people, desk),
+    *(event_endpoints, audit, operations, opt_out_latency, people, desk),
 ):
     router.include_router(group.router, prefix="/console")
