@@ -29,7 +29,7 @@ from dispatcher.ledger import roles
 from dispatcher.ledger.connection import PoolOptions, lend, open_pool
 from dispatcher.ledger.delivery import message_list
 from dispatcher.ledger.delivery.message_list import MessageFilter
-from dispatcher.ledger.maintenance import canaries, canary_lags
+from dispatcher.ledger.maintenance import canaries, canary_lags, generations
 from dispatcher.maintenance import alerting, ledger_audit, retention
 from dispatcher.maintenance.alerting import Notice, Watch
 from dispatcher.maintenance.canaries import rounds, service_level, signed_reports
@@ -294,6 +294,8 @@ def test_a_canary_counts_in_no_cap(stage: CanaryStage) -> None:
 def test_a_retired_canary_is_deleted_but_not_its_measurements(stage: CanaryStage) -> None:
     stage.run_rounds()
     stage.report_arrivals()
+    last = stage.services.ledger_watch.last_claim()
+    assert last is not None
     with lend(stage.services.pool) as connection:
         connection.execute("UPDATE canaries SET made_at = made_at - interval '7 hours'")
     stage.run_rounds()
@@ -313,6 +315,8 @@ def test_a_retired_canary_is_deleted_but_not_its_measurements(stage: CanaryStage
             "SELECT count(*) FROM jobs WHERE recipient_id = ANY(%s)",
         ):
             assert connection.execute(rest, (gone,)).fetchone() == (0,), rest
+        assert generations.has_claim(connection, last), "its absence must not look like a restore, which holds all sending"
+        assert not generations.has_claim(connection, replace(last, at=last.at + 3_600_000_000))
         assert len(canary_lags.results_after(connection, 0)) == 2 * len(OptOutWay)
         connection.execute("UPDATE canary_rounds SET started_at = started_at - interval '500 days'")
     cleared = {result.data.what: result.cleared for result in retention.clear(stage.services)}

@@ -98,10 +98,14 @@ def identity(connection: Connection) -> LedgerIdentity:
 
 
 def has_claim(connection: Connection, mark: ClaimMark) -> bool:
-    """Whether the ledger has this claim, or a later one of the same message; True for one that retention may have deleted."""
+    """Whether the ledger has this claim, or a later one of the same message.
+
+    True for one that may have been deleted, by retention or with a canary recipient.
+    """
     row = connection.execute(
         f"""
-        SELECT to_timestamp(%(at)s / 1000000.0) < clock_timestamp() - %(kept)s::interval OR EXISTS (
+        SELECT to_timestamp(%(at)s / 1000000.0) < clock_timestamp() - %(kept)s::interval
+            OR to_timestamp(%(at)s / 1000000.0) <= (SELECT max(forgotten_until) FROM ledger_generations) OR EXISTS (
             SELECT FROM messages m WHERE {is_message("m")} AND m.claimed_at >= to_timestamp(%(at)s / 1000000.0))
         """,
         {"at": mark.at, "kept": KEPT, **key_values(MessageId.parse(mark.message))},

@@ -47,6 +47,9 @@ CREATE TABLE canary_jobs (                      -- the triggers of a round
 );
 GRANT SELECT, INSERT, UPDATE, DELETE ON canaries, canary_rounds, canary_jobs TO dispatcher_worker;
 
+-- Messages that were claimed up to then may be deleted: that a claim of that time is missing is no sign of a restore.
+ALTER TABLE ledger_generations ADD COLUMN forgotten_until timestamptz;
+
 -- A worker may add no recipient, except a canary.
 CREATE FUNCTION make_canary(of_way text, person jsonb, at_time timestamptz) RETURNS void
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path FROM CURRENT AS
@@ -89,6 +92,9 @@ $$ DECLARE gone text[]; its_chunks bigint[]; BEGIN
       AND (e.period, e.chunk, e.row, e.leg) = (m.period, m.chunk, m.row, m.leg);
     DELETE FROM doubts d USING messages m
     WHERE m.recipient_id = ANY (gone) AND (d.period, d.chunk, d.row, d.leg) = (m.period, m.chunk, m.row, m.leg);
+    UPDATE ledger_generations g SET forgotten_until = greatest(g.forgotten_until, newest.claimed_at)
+    FROM (SELECT max(claimed_at) AS claimed_at FROM messages WHERE recipient_id = ANY (gone) AND campaign_no IS NULL) newest
+    WHERE g.no = (SELECT max(no) FROM ledger_generations);
     DELETE FROM messages WHERE recipient_id = ANY (gone) AND campaign_no IS NULL;
     DELETE FROM jobs WHERE recipient_id = ANY (gone) AND campaign_no IS NULL;
     DELETE FROM triggers WHERE chunk = ANY (its_chunks);
