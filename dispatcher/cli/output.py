@@ -71,12 +71,14 @@ MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})(?:\.\d+)?\+00:00")
 
 
 def readable(value: Any) -> str:
-    """A value for a table: empty for None, moments to the second, lists and mappings without brackets and quotes."""
+    """A value for a table: empty for None, moments to the second, at most two decimals, lists without brackets and quotes."""
     match value:
         case None:
             return ""
         case bool():
             return "yes" if value else "no"
+        case float():
+            return f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) >= 0.005 or value == 0 else f"{value:.1g}"
         case Mapping():
             return ", ".join(f"{name}: {readable(each)}" for name, each in value.items())
         case list() | tuple():
