@@ -7,12 +7,16 @@ runs again, and the claim in the ledger decides what it may send.
 
 import os
 from pathlib import Path
+from typing import Any
 
 from kombu.entity import Exchange, Queue
 
 HOME = Path(os.environ.get("DISPATCHER_HOME", "").strip() or "var")
 SECRETS = os.environ.get("DISPATCHER_SECRETS", "").strip()
 LANES = ("transactional", "campaign", "fanout", "inbound", "events", "clock", "maintenance")
+# RabbitMQ only: a second queue of the lane `campaign`, for what goes first. Quorum queues have no priorities before RabbitMQ 4.0, and
+# two since then. Each worker of the lane takes from both queues in turn, see `celery_app`.
+CAMPAIGN_FIRST = "campaign.first"
 
 
 def _secret(name: str) -> str:
@@ -26,7 +30,8 @@ def _secret(name: str) -> str:
 broker_url = _secret("DISPATCHER_BROKER_URL") or None  # None: the program sets the embedded broker's URL
 broker_connection_retry_on_startup = True  # a worker that starts before its broker waits for it
 broker_connection_max_retries = None  # without a limit: the default gives up after 100 tries, and then no worker runs
-broker_transport_options = {
+IS_RABBITMQ = (broker_url or "").startswith(("amqp://", "amqps://"))
+_VALKEY_OPTIONS: dict[str, Any] = {
     # A message that is not acknowledged in this time is delivered again. It must exceed the longest task (task_time_limit), or
     # a running chunk is started a second time: harmless thanks to the claims, but a waste.
     "visibility_timeout": 600,
@@ -47,14 +52,39 @@ broker_transport_options = {
     # The client must not repeat a publish whose answer was lost: only the publisher knows whether that is safe.
     "retry_on_timeout": False,
 }
+SENTINEL_OPTIONS: dict[str, Any] = {}
 if _master := os.environ.get("DISPATCHER_BROKER_SENTINEL", "").strip():
-    broker_transport_options["master_name"] = _master
+    SENTINEL_OPTIONS["master_name"] = _master
 if _password := _secret("DISPATCHER_BROKER_SENTINEL_PASSWORD"):  # that of the Sentinels; the URL has the master's
-    broker_transport_options["sentinel_kwargs"] = {"password": _password}
+    SENTINEL_OPTIONS["sentinel_kwargs"] = {"password": _password}
+_RABBITMQ_OPTIONS: dict[str, Any] = {
+    # A publish returns when a majority of the nodes has the message on disk. Without it, a message that the broker did not take would
+    # be lost without an error.
+    "confirm_publish": True,
+    # A broker that disappears without closing must not block a publish, as above.
+    "read_timeout": 30,
+    "write_timeout": 30,
+}
+broker_transport_options = _RABBITMQ_OPTIONS if IS_RABBITMQ else _VALKEY_OPTIONS | SENTINEL_OPTIONS
+# RabbitMQ, in seconds: a worker and the broker notice within two of them that the other one disappeared. Celery's default is 120.
+broker_heartbeat = 20
 
 # -- lanes -------------------------------------------------------------------------------------------------------------
 
-task_queues = [Queue(lane, Exchange(lane), routing_key=lane) for lane in LANES]  # objects: Flower can't read the other forms
+# Quorum queues: a majority of the nodes has each message. RabbitMQ 4.0 and later delete a message at its 21st delivery by default, and
+# while the ledger is away, each attempt of a task is one. What ends its worker again and again is refused by `broker_messages`.
+QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+
+
+def _queue(name: str) -> Queue:
+    """A lane. RabbitMQ's exchanges are topics: Celery's delayed delivery needs that."""
+    if not IS_RABBITMQ:
+        return Queue(name, Exchange(name), routing_key=name)
+    return Queue(name, Exchange(name, "topic"), routing_key=name, queue_arguments=QUORUM)
+
+
+# Objects: Flower can't read the other forms.
+task_queues = [_queue(name) for name in (*LANES, *((CAMPAIGN_FIRST,) if IS_RABBITMQ else ()))]
 task_create_missing_queues = False  # a misspelt lane is an error at once, not a queue without a worker
 task_default_queue = "maintenance"  # for a task without a route
 task_routes = {

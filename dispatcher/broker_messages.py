@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,7 +24,9 @@ from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.message import Message
+from kombu.transport.native_delayed_delivery import MAX_LEVEL, calculate_routing_key, level_name
 
+from celeryconfig import IS_RABBITMQ
 from dispatcher.campaigns import refused_jobs
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.refused_job import CAMPAIGN_TASK, TRIGGER_TASK, JobError, RefusalReason, RefusedJob
@@ -37,6 +40,7 @@ OWN_TASKS = "dispatcher."  # begins the names of the tasks that run here; those 
 ETA_MAX = timedelta(minutes=5)
 LOSSES_MAX = 3  # a job whose process dies again and again would block its lane
 REFERENCE_MAX = 2**31 - 1
+DELAYED = level_name(MAX_LEVEL)  # RabbitMQ's exchange for messages that wait; each worker declares it
 
 NOT_DECODED = "its body cannot be decoded; it should be JSON in UTF-8"
 PUBLISHED_AT = "published_at"  # a header of our messages, a Unix time
@@ -156,6 +160,14 @@ class RefusalConsumer(Consumer):
     Celery's own one logs and deletes them; some, such as a body of `5`, end the whole worker, again at each delivery.
     """
 
+    def connect(self) -> Any:
+        """Connect. On RabbitMQ this declares all lanes: messages may be published to one that no worker has served yet, and delayed
+        ones are bound to each."""
+        connection = super().connect()
+        for queue in self.app.amqp.queues.values() if IS_RABBITMQ else ():
+            queue(connection.default_channel).declare()
+        return connection
+
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
         """The function that takes each message."""
         handle = super().create_task_handler(*arguments, **options)
@@ -166,7 +178,7 @@ class RefusalConsumer(Consumer):
             except Refusal as refusal:
                 return self._refuse(message, refusal.reason, refusal.text)
             try:
-                return handle(checked)
+                return self._delay(checked) if IS_RABBITMQ and checked.headers["eta"] else handle(checked)
             except self.connection_errors:
                 raise
             except Exception as error:  # Celery lets it end the worker, and the message comes back to the next one
@@ -176,6 +188,24 @@ class RefusalConsumer(Consumer):
                 return None if checked.acknowledged else self._refuse(checked, RefusalReason.FAULT, FAULT)
 
         return receive
+
+    def _delay(self, message: CleanMessage) -> None:
+        """Let RabbitMQ keep a message until its time. Here it would take the place of a running task: the number of messages that a
+        worker may have from a quorum queue cannot grow."""
+        eta = datetime.fromisoformat(message.headers["eta"])
+        seconds = max(1, math.ceil((eta - datetime.now(UTC)).total_seconds()))
+        lane = message.delivery_info["routing_key"].rpartition(".")[2]
+        with self.app.producer_or_acquire() as producer:
+            producer.publish(
+                message.body,
+                exchange=DELAYED,
+                routing_key=calculate_routing_key(seconds, lane),
+                content_type=message.content_type,
+                content_encoding=message.content_encoding,
+                headers=message.headers,
+                **message.properties,
+            )
+        message.ack()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ARG002  Celery's signature
         """Refuse a message whose compression cannot be undone."""

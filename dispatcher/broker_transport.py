@@ -1,4 +1,4 @@
-"""Valkey and Redis as a broker, on which one item that is no message of Celery's protocol does not end a worker.
+"""Valkey and Redis as a broker, on which one item that is no message of Celery's protocol does not end a worker; RabbitMQ.
 
 There a lane is a list, and any program can push anything into it. kombu takes an item from the list and then reads it; where that
 fails, the worker ends and the item is lost. After some of them the lane has no worker for minutes.
@@ -14,11 +14,14 @@ from uuid import uuid4
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 
+from dispatcher.client import rabbitmq
+
 _PRIORITY = b"\x06\x16"  # kombu's separator between a lane's name and its priority
 
 
 def install() -> None:
-    """Use these transports for the URL schemes of Valkey and Redis."""
+    """Use these transports for the URL schemes of Valkey and Redis, and our own for RabbitMQ."""
+    rabbitmq.install()
     own = f"{__name__}:ValkeyTransport"
     TRANSPORT_ALIASES.update(redis=own, rediss=own, sentinel=f"{__name__}:ValkeySentinelTransport")
 

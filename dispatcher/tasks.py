@@ -16,7 +16,7 @@ from celery import Task
 from celery.signals import beat_init
 from kombu.exceptions import ChannelError, OperationalError
 
-from celeryconfig import LANES
+from celeryconfig import CAMPAIGN_FIRST, IS_RABBITMQ, LANES
 from dispatcher.broker_messages import KEEP_TASK, PLACE, PUBLISHED_AT
 from dispatcher.campaigns import public_tasks, refused_jobs, schedule_runs, scheduler, submission, whatsapp_templates
 from dispatcher.campaigns.public_tasks import TaskCall
@@ -35,6 +35,8 @@ from dispatcher.runtime.tracing import within
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker cannot be reached
 FIRST, LAST = 0, 9  # priorities on the broker
+FIRST_QUEUE_MAX = 4  # a campaign has 5 by default, which is 4 on the broker for its first chunk and 5 for all others
+CAMPAIGN_QUEUES = ("campaign", CAMPAIGN_FIRST) if IS_RABBITMQ else ("campaign",)
 DELIVERY_EXPIRES_SECONDS = 5  # the next second puts another task on the lane, as long as something is due
 STEPS_PER_LIMIT = 16  # a step of a load takes this part of the soft time limit
 
@@ -55,25 +57,26 @@ def publish(dues: Iterable[DueChunk]) -> None:
             priority = LAST if due.is_repeat and not first else _broker_priority(due.priority, first)
             with within(due.trace):
                 headers = {PLACE: list(due.place)} if due.place is not None else None
-                send_chunk.apply_async((due.period, due.number), priority=priority, headers=headers)
+                queue = CAMPAIGN_FIRST if IS_RABBITMQ and priority <= FIRST_QUEUE_MAX else None
+                send_chunk.apply_async((due.period, due.number), priority=priority, headers=headers, queue=queue)
 
 
 def lane_depths() -> LaneDepths:
     """How many messages wait in the lanes that repeats are put on."""
     try:
         with app.connection_or_acquire() as connection:
-            return LaneDepths(*(_depth(connection, lane) for lane in ("campaign", "transactional")))
+            return LaneDepths(_depth(connection, *CAMPAIGN_QUEUES), _depth(connection, "transactional"))
     except Exception as error:  # each broker's client has errors of its own
         log.warning("the depths of the lanes are unknown", fault=type(error).__name__)
         return LaneDepths()
 
 
-def _depth(connection: Any, lane: str) -> int:
-    try:
-        with connection.channel() as channel:
-            return int(channel.queue_declare(lane, passive=True).message_count)
-    except ChannelError:  # Valkey has no key for an empty lane
-        return 0
+def _depth(connection: Any, *queues: str) -> int:
+    depth = 0
+    for queue in queues:
+        with suppress(ChannelError), connection.channel() as channel:  # Valkey has no key for an empty queue
+            depth += int(channel.queue_declare(queue, passive=True).message_count)
+    return depth
 
 
 def _broker_priority(priority: int, is_first_of_campaign: bool) -> int:

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Unpack
 
 from celery import Celery
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
+from dispatcher.client import rabbitmq
 from dispatcher.client.jobs import BrokerUnavailable, CampaignExtras, TriggerExtras, campaign_job, trigger_job
-from dispatcher.domain.broker_url import common_spelling
+from dispatcher.domain.broker_url import common_spelling, is_rabbitmq
 from dispatcher.domain.refused_job import CAMPAIGN_TASK, TRIGGER_TASK
 from dispatcher.domain.sealed_jobs import FIELD, check_public_key, seal
 
@@ -19,7 +21,8 @@ EXPIRES_AFTER = timedelta(days=1)
 HIDDEN = "(sealed)"
 # 4 s in total. A repetition is safe: a job is accepted once per id or key.
 RETRY = {"max_retries": 5, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1.0}
-TIMEOUTS = {"socket_timeout": 10.0, "socket_connect_timeout": 5.0}
+VALKEY = {"socket_timeout": 10.0, "socket_connect_timeout": 5.0}
+RABBITMQ = {"confirm_publish": True, "read_timeout": 10, "write_timeout": 10}  # confirm: a send returns when the broker has the job
 
 
 class BrokerClient:
@@ -33,9 +36,12 @@ class BrokerClient:
         self._public_key = check_public_key(public_key)
         self._expires_after = expires_after
         self._celery = Celery("dispatcher.client", broker=common_spelling(broker_url), set_as_current=False)
-        self._celery.conf.update(
-            task_serializer="json", accept_content=["json"], task_ignore_result=True, broker_transport_options=TIMEOUTS
-        )
+        self._celery.conf.update(task_serializer="json", accept_content=["json"], task_ignore_result=True)
+        if is_rabbitmq(broker_url):
+            rabbitmq.install()
+            self._celery.conf.update(broker_transport_options=RABBITMQ, task_queues=_undeclared_lanes())
+        else:
+            self._celery.conf.update(broker_transport_options=VALKEY)
 
     def send_trigger(
         self, key: str, recipient: str, template: str, data: Mapping[str, Any], **extras: Unpack[TriggerExtras]
@@ -77,3 +83,8 @@ class BrokerClient:
             )
         except (OperationalError, OSError) as error:
             raise BrokerUnavailable(f"the broker cannot be reached ({type(error).__name__}); repeat the call") from error
+
+
+def _undeclared_lanes() -> list[Queue]:
+    """The lanes as the workers have declared them: who only publishes needs no right to configure RabbitMQ."""
+    return [Queue(lane, Exchange(lane, "topic", no_declare=True), routing_key=lane, no_declare=True) for lane in LANES.values()]

@@ -1,10 +1,11 @@
-"""The URL of a broker, in one spelling that Celery and redis-py both read."""
+"""The URL of a broker, in one spelling that Celery, redis-py and py-amqp all read."""
 
 from __future__ import annotations
 
 from urllib.parse import parse_qsl, urlencode
 
-TLS = "rediss://"
+TLS = ("rediss://", "amqps://")
+RABBITMQ = ("amqp://", "amqps://")
 CERT_REQS = "ssl_cert_reqs"
 # Celery's documentation has the names of Python's ssl module; redis-py knows only the others.
 SPELLINGS = {"CERT_REQUIRED": "required", "CERT_OPTIONAL": "optional", "CERT_NONE": "none"}
@@ -15,10 +16,19 @@ class BadBrokerUrl(ValueError):
 
 
 def common_spelling(url: str) -> str:
-    """The URL with `ssl_cert_reqs` as both read it. A `rediss://` URL without it gets `required`: kombu would check no certificate.
+    """The URL, or several with semicolons between them, with `ssl_cert_reqs` as both read it.
 
-    Raises `BadBrokerUrl`.
+    A URL with TLS that does not have it gets `required`: kombu would check no certificate. Raises `BadBrokerUrl`.
     """
+    return ";".join(_common_spelling(part) for part in url.split(";"))
+
+
+def is_rabbitmq(url: str) -> bool:
+    """Whether the broker is RabbitMQ."""
+    return url.startswith(RABBITMQ)
+
+
+def _common_spelling(url: str) -> str:
     if not url.startswith(TLS):
         return url
     place, _, query = url.partition("?")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-from redis import RedisError
+from functools import partial
 
 from channels.base import ChannelError, Unavailable
 from dispatcher.campaigns import whatsapp_templates
 from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
+from dispatcher.client.jobs import BrokerUnavailable
 from dispatcher.content import InvalidTemplates
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce
 from dispatcher.embedded import EngineError
@@ -17,11 +17,11 @@ from dispatcher.events import event_files, kafka_delivery
 from dispatcher.ledger import partitions
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import contract_texts, policies, stopped_channels
+from dispatcher.maintenance.lane_backlog import backlog, ping
 from dispatcher.maintenance.standstills import Standstill, examine
 from dispatcher.policy import InvalidPolicy
 from dispatcher.policy.contracts import shipped
 from dispatcher.runtime import bootstrap
-from dispatcher.runtime.broker_store import connect_store
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import InvalidSettings, Settings
 
@@ -60,7 +60,7 @@ def check_all() -> list[CheckResult]:
     return [
         *results,
         _database(services),
-        _broker(),
+        *_broker(settings),
         _policy(services),
         _contract(services),
         CheckResult("templates", ok=True, detail=_templates(services)),
@@ -130,13 +130,18 @@ def _event_sinks(services: Services) -> Iterator[CheckResult]:
             yield CheckResult(name, ok=code is None and status.overdue is None, detail=detail)
 
 
-def _broker() -> CheckResult:
-    try:
-        with connect_store(bootstrap.broker_url(), 5.0, 5.0) as client:
-            client.ping()
-    except (RedisError, ValueError, TypeError) as error:  # TypeError: an option that only Celery knows
-        return CheckResult("broker", ok=False, detail=f"cannot be reached ({type(error).__name__})")
-    return CheckResult("broker", ok=True, detail="reachable")
+def _broker(settings: Settings) -> Iterator[CheckResult]:
+    """The broker and, beside RabbitMQ, the store."""
+    parts: list[tuple[str, Callable[[], object]]] = [("broker", partial(backlog, bootstrap.broker_url()))]
+    if settings.store_url:
+        parts.append(("store", partial(ping, settings.store_url)))
+    for name, reach in parts:
+        try:
+            reach()
+        except BrokerUnavailable as error:
+            yield CheckResult(name, ok=False, detail=f"cannot be reached ({error})")
+        else:
+            yield CheckResult(name, ok=True, detail="reachable")
 
 
 def _standstills(services: Services) -> Iterator[CheckResult]:

@@ -202,7 +202,7 @@ class OutsideGauge:
 OUTSIDE_GAUGES = (
     OutsideGauge(
         "engine_up",
-        "1 while the database or the broker answers.",
+        "1 while the database, the broker or the store beside it answers.",
         lambda around: [({"engine": name}, up) for name, up in around.engines.items()],
         ("engine",),
     ),
@@ -214,7 +214,7 @@ OUTSIDE_GAUGES = (
     ),
     OutsideGauge(
         "lane_age_seconds",
-        "Age of the oldest of them; 0 where its publisher did not write the time.",
+        "Age of the oldest of them; 0 where it is not known.",
         lambda around: [
             ({"lane": lane}, max(0.0, around.looked_at - each.oldest_at) if each.oldest_at else 0.0)
             for lane, each in around.lanes.items()

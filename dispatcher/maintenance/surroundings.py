@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 from cryptography import x509
-from redis import RedisError
 
+from dispatcher.client.jobs import BrokerUnavailable
+from dispatcher.domain.broker_url import is_rabbitmq
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.ledger.connection import lend
+from dispatcher.ledger.delivery import scheduling
 from dispatcher.ledger.maintenance import metrics
-from dispatcher.maintenance.lane_backlog import LaneBacklog, backlog
+from dispatcher.maintenance.lane_backlog import LaneBacklog, backlog, ping
 from dispatcher.runtime.services import Services, Watched
 
 WAIT_SECONDS_MAX = 2.0  # a scrape has ten seconds
@@ -42,9 +44,13 @@ def look(services: Services) -> Surroundings:
         try:
             lanes = dict(backlog(watched.broker_url))
             engines["broker"] = True
-        except (RedisError, ValueError, TypeError) as error:  # TypeError: an option that only Celery knows
-            log.warning("the lanes cannot be looked at", fault=type(error).__name__)
+        except BrokerUnavailable as error:
+            log.warning("the lanes cannot be looked at", fault=str(error))
             engines["broker"] = False
+    if watched.store_url:
+        engines["store"] = _store_answers(watched.store_url)
+    if is_rabbitmq(watched.broker_url) and engines["database"]:
+        lanes = _with_ages(services, lanes)
     disk = shutil.disk_usage(watched.home) if watched.home is not None and watched.home.is_dir() else None
     return Surroundings(
         engines=engines,
@@ -54,6 +60,28 @@ def look(services: Services) -> Surroundings:
         certificates=_certificate_ends(watched),
         looked_at=time.time(),
     )
+
+
+def _store_answers(store_url: str) -> bool:
+    try:
+        ping(store_url)
+    except BrokerUnavailable as error:
+        log.warning("the store does not answer", fault=str(error))
+        return False
+    return True
+
+
+def _with_ages(services: Services, lanes: dict[str, LaneBacklog]) -> dict[str, LaneBacklog]:
+    """The backlogs with the age of the oldest chunk, where chunks wait: RabbitMQ does not tell it, the ledger does."""
+    try:
+        with lend(services.pool, WAIT_SECONDS_MAX) as connection:
+            ages = scheduling.oldest_published(connection)
+    except LedgerUnavailable:
+        return lanes
+    return {
+        lane: replace(waiting, oldest_at=ages[lane].timestamp()) if waiting.tasks and lane in ages else waiting
+        for lane, waiting in lanes.items()
+    }
 
 
 def _answers(services: Services) -> bool:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
-from redis import RedisError
-
 from dispatcher import __version__
+from dispatcher.client.jobs import BrokerUnavailable
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import EngineError
 from dispatcher.ledger.connection import POOLER, connect_once
@@ -139,7 +138,7 @@ def _broker() -> CheckResult:
     """Tasks that wait are no obstacle: a version refuses only what it does not know, and keeps it."""
     try:
         lanes = backlog(bootstrap.broker_url())
-    except (RedisError, ValueError, TypeError) as error:  # TypeError: an option that only Celery knows
-        return CheckResult("broker", ok=False, detail=f"cannot be reached ({type(error).__name__})")
+    except BrokerUnavailable as error:
+        return CheckResult("broker", ok=False, detail=f"cannot be reached ({error})")
     waiting = ", ".join(f"{lane} {each.tasks}" for lane, each in lanes.items() if each.tasks) or "none"
     return CheckResult("broker", ok=True, detail=f"tasks that wait: {waiting}")

@@ -25,7 +25,7 @@ from channels.registry import AdapterContext, plugins
 from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, WeightedProvider
 from channels.resilience.observed import Observed
-from channels.resilience.rate_limiter import LocalBucket, Rate, RateLimited, SharedBucket, TokenBucket
+from channels.resilience.rate_limiter import Rate, RateLimited, SharedBucket, TokenBucket
 from channels.sandbox.doubles import double_for
 from channels.whatsapp_templates import TemplateClient
 from dispatcher import __version__, content
@@ -43,7 +43,7 @@ from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.policy.contracts import Contracts, read_contracts, with_contracts
 from dispatcher.runtime import drain
 from dispatcher.runtime.alert_sink import alert_sink
-from dispatcher.runtime.broker_store import connect_store, is_store
+from dispatcher.runtime.broker_store import connect_store
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.ledger_watch import LedgerWatch
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits, Watched
@@ -315,7 +315,7 @@ def services(
             together=messages_per_request(config),
         ),
         upload_limits=UploadLimits(config.upload_bytes_max, config.upload_ratio_max),
-        watched=Watched(config.home, broker_url(), config.certificates),
+        watched=Watched(config.home, broker_url(), config.store_url or "", config.certificates),
         ledger_watch=watch,
         versions=TemplateVersions(_random(config.specialise)),
         folder=TemplateFolder(config.templates, rules, catalog, _random(config.specialise)),
@@ -382,15 +382,17 @@ def _protected(config: Settings, channel: Channel, first: Provider) -> Provider:
 
 
 def _bucket(name: str, rate: Rate) -> TokenBucket:
-    """The bucket in the broker's store; one of this process alone where the broker is not Redis or Valkey."""
-    store = _shared_store()
-    return LocalBucket(rate.fallback(), utc_now) if store is None else SharedBucket(store, name, rate, utc_now)
+    """The bucket in the store that all processes share."""
+    return SharedBucket(_shared_store(), name, rate, utc_now)
 
 
-def _shared_store() -> Redis | None:
-    """The broker's store; None where the broker is not Redis or Valkey."""
-    url = broker_url()
-    return connect_store(url, 0.5, 0.5) if is_store(url) else None
+def store_url() -> str:
+    """Where the store is that all processes share: the broker, or a Valkey or Redis beside RabbitMQ."""
+    return settings().store_url or broker_url()
+
+
+def _shared_store() -> Redis:
+    return connect_store(store_url(), 0.5, 0.5)
 
 
 def sandbox_folder(config: Settings) -> Path:

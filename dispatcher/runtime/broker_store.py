@@ -1,4 +1,7 @@
-"""The broker as a store: a client of Valkey or Redis for whatever form of URL Celery has. Rates, lane depths and checks use it."""
+"""A client of the Valkey or Redis that is the broker or beside it, for whatever form of URL Celery has.
+
+Rates, lane depths, the last claim and checks use it.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +19,20 @@ SENTINEL = "sentinel://"
 SENTINEL_PORT = 26_379
 
 
-def is_store(broker_url: str) -> bool:
-    """Whether the broker is a Valkey or Redis."""
-    return broker_url.startswith(("redis://", "rediss://", "redis+socket://", SENTINEL))
-
-
-def connect_store(broker_url: str, seconds: float, connect_seconds: float) -> Redis:
+def connect_store(url: str, seconds: float, connect_seconds: float) -> Redis:
     """A client that waits at most so long for an answer and for a connection. Behind Sentinels it follows the master."""
     timeouts = {"socket_timeout": seconds, "socket_connect_timeout": connect_seconds}
-    if broker_url.startswith(SENTINEL):
-        return _behind_sentinels(broker_url, timeouts)
-    url = common_spelling(broker_url).replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
+    if url.startswith(SENTINEL):
+        return _behind_sentinels(url, timeouts)
+    url = common_spelling(url).replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
     return Redis.from_url(url, **timeouts)
 
 
-def _behind_sentinels(broker_url: str, timeouts: dict[str, float]) -> Redis:
+def _behind_sentinels(url: str, timeouts: dict[str, float]) -> Redis:
     """The URLs of several Sentinels, with semicolons between them; user, password and number of the database are the master's, and
     those of the first URL count, as for kombu."""
-    places = [urlsplit(part) for part in broker_url.split(";")]
-    options: Mapping[str, Any] = celeryconfig.broker_transport_options
+    places = [urlsplit(part) for part in url.split(";")]
+    options: Mapping[str, Any] = celeryconfig.SENTINEL_OPTIONS
     first = places[0]
     sentinels = Sentinel(  # type: ignore[no-untyped-call]
         [(place.hostname, place.port or SENTINEL_PORT) for place in places],

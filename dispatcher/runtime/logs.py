@@ -11,8 +11,9 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+import amqp
+import redis
 import structlog
-from redis.exceptions import ConnectionError as BrokerConnectionError
 from structlog.typing import EventDict
 
 from dispatcher.runtime import tracing
@@ -20,6 +21,7 @@ from dispatcher.runtime.log_redaction import redact
 
 LOG_FORMAT = "DISPATCHER_LOG_FORMAT"
 
+_LOST = (ConnectionError, redis.ConnectionError, amqp.ConnectionError)
 _TASK_NAME = re.compile(r"[\w.]{1,100}")
 
 
@@ -144,7 +146,7 @@ def shorten_lost_connection(_logger: object, _method: str, event: EventDict) -> 
     error = _error_of(event.get("exc_info"))
     if error is None:
         return event
-    lost = next((each for each in _chain(error) if isinstance(each, BrokerConnectionError | ConnectionError)), None)
+    lost = next((each for each in _chain(error) if isinstance(each, _LOST)), None)
     if lost is None:
         return event
     frame = next(iter(traceback.extract_tb(error.__traceback__)[-1:]), None)

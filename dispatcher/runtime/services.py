@@ -74,6 +74,7 @@ class Watched:
 
     home: Path | None = None
     broker_url: str = field(default="", repr=False)  # may hold a password
+    store_url: str = field(default="", repr=False)  # where it is not the broker
     certificates: tuple[Path, ...] = ()
 
 

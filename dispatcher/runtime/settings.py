@@ -22,7 +22,7 @@ from channels.registry import Pattern, PluginFault, plugin_faults, plugins
 from dispatcher.content import default_folder
 from dispatcher.domain.audience_urls import HTTPS, AudienceUrl, BadAudienceUrl, parse_prefix
 from dispatcher.policy.contracts import SHIPPED_CONTRACTS
-from dispatcher.runtime.broker_settings import read_broker_url
+from dispatcher.runtime.broker_settings import read_broker_urls
 from dispatcher.runtime.canary_settings import CanarySettings, read_canaries
 from dispatcher.runtime.environment import SECRETS, EnvironmentReader, EnvironmentVariable, spelling_warnings
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
@@ -96,6 +96,7 @@ class Settings:
     metrics_access: str = "open"  # or "key"
     metrics_port: int = 0  # of a worker or beat; 0: not served
     metrics_host: str = "127.0.0.1"
+    store_url: str | None = field(default=None, repr=False)  # a Valkey or Redis beside the broker; None: the broker is one
     certificates: tuple[Path, ...] = ()  # files whose end of validity is a metric
     openapi_access: str = "open"
     warnings: tuple[str, ...] = ()
@@ -131,7 +132,7 @@ def _settings(read: EnvironmentReader) -> Settings:
         ("postgresql", "postgres"),
         about="your own PostgreSQL; without it an embedded one is started",
     )
-    broker_url = read_broker_url(read)
+    broker_url, store_url = read_broker_urls(read)
     secret_key = _secret_key(read, required=bool(database_url))
     public_url = read.url(
         "DISPATCHER_PUBLIC_URL", "http://127.0.0.1:8000", about="where customers and providers reach the web application"
@@ -143,6 +144,7 @@ def _settings(read: EnvironmentReader) -> Settings:
         home=home,
         database_url=database_url or None,
         broker_url=broker_url or None,
+        store_url=store_url or None,
         templates=read.folder(
             "DISPATCHER_TEMPLATES",
             default_folder(Path.cwd()),

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 from tests.chaos.faults import FAULTS
+from tests.chaos.program import BROKERS, VALKEY
 from tests.chaos.run import RECOVER_SECONDS_MAX, chosen, run
 
 
@@ -24,14 +25,17 @@ def main() -> int:
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it is meant to lose its connections
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop everything, as Ctrl-C does
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    kinds = [fault for fault in FAULTS if re.search(options.only, fault.name)]
+    kinds = [fault for fault in FAULTS if options.broker in fault.brokers and re.search(options.only, fault.name)]
     if not kinds:
         sys.stderr.write("no fault has this name; there are:\n" + "".join(f"  {fault.name}\n" for fault in FAULTS))
         return 2
     faults = chosen(Random(options.seed), options.faults, kinds)
     only = f' --only "{options.only}"' if options.only else ""
+    only += f" --broker {options.broker}" if options.broker != VALKEY else ""
     _say(f"seed {options.seed}; repeat with: make chaos ARGS='--seed {options.seed} --faults {options.faults}{only}'")
-    report = run(options.seed, faults, _say, minutes=options.minutes, recover_seconds_max=options.recover_seconds)
+    report = run(
+        options.seed, faults, _say, minutes=options.minutes, recover_seconds_max=options.recover_seconds, broker=options.broker
+    )
     out = {**report.plain(), "machine": f"{platform.machine()}, {os.cpu_count()} processors"}
     if options.json_file is not None:
         options.json_file.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
@@ -55,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", type=int, default=len(FAULTS), help="how many faults, by default each once")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="chooses faults and load; by default a new one")
     parser.add_argument("--minutes", type=float, default=60.0, help="start no fault after so many minutes")
+    parser.add_argument("--broker", choices=BROKERS, default=VALKEY, help="the broker; RabbitMQ has to be installed")
     parser.add_argument("--only", default="", metavar="PATTERN", help="only faults whose name matches")
     parser.add_argument("--recover-seconds", type=float, default=RECOVER_SECONDS_MAX, help="the longest recovery allowed")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of the table")

@@ -208,13 +208,15 @@ class Checker:
     def _files(self) -> list[Path]:
         home = self._program.home
         valkey = [path for path in (home / "valkey").rglob("*") if path.is_file()]
-        return [*(home / "log").glob("*.log"), home / "postgres" / "log", *valkey]
+        node = self._program.node
+        rabbitmq = [path for path in node.home.rglob("*") if path.is_file()] if node is not None else []
+        return [*(home / "log").glob("*.log"), home / "postgres" / "log", *valkey, *rabbitmq]
 
     def _personal(self) -> Iterator[str]:
         for path in self._files():
             if match := PERSONAL.search(path.read_bytes()):
                 start = match.start()
-                yield f"{path.relative_to(self._program.home)}: {path.read_bytes()[max(0, start - 80) : start + 40]!r}"
+                yield f"{path.name}: {path.read_bytes()[max(0, start - 80) : start + 40]!r}"
 
     def _tracebacks(self) -> Iterator[str]:
         for path in (self._program.home / "log").glob("*.log"):

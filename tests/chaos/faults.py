@@ -23,7 +23,18 @@ from channels.sandbox.events import MailEvents, mail_event
 from channels.sandbox.keys import SendGridSigner
 from dispatcher.devserver import supervisor
 from tests.chaos.load import KINDS, OFFER, Load
-from tests.chaos.program import CAMPAIGN_CHILDREN, IN_FLIGHT_MAX, LEASE_SECONDS, TRANSACTIONAL_CHILDREN, Program, repeat
+from tests.chaos.program import (
+    BROKERS,
+    CAMPAIGN_CHILDREN,
+    IN_FLIGHT_MAX,
+    LEASE_SECONDS,
+    RABBITMQ,
+    TRANSACTIONAL_CHILDREN,
+    VALKEY,
+    Program,
+    repeat,
+)
+from tests.support.rabbitmq import purge
 
 FREEZE_SECONDS = LEASE_SECONDS + 2.0
 ROWS = 5_000  # of an import that is killed in the middle
@@ -59,11 +70,13 @@ class Struck:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A kind of fault. `unresolved_max`: one batch for each worker child that it kills, freezes or leaves without an answer."""
+    """A kind of fault. `unresolved_max`: one batch for each worker child that it kills, freezes or leaves without an answer.
+    `brokers`: those with which it can happen."""
 
     name: str
     strike: Callable[[Program, Load, Random], Struck]
     unresolved_max: int = 0
+    brokers: tuple[str, ...] = BROKERS
 
 
 Targets = Callable[[Program, Random], list[psutil.Process]]
@@ -145,6 +158,22 @@ def _signal(targets: Iterable[psutil.Process], number: int) -> None:
 
 def _empty_broker(program: Program, _: Load, __: Random) -> Struck:
     repeat(lambda: program.redis().flushall(), "FLUSHALL")
+    return Struck(time.time())
+
+
+def _kill_rabbitmq(program: Program, _: Load, __: Random) -> Struck:
+    """It ends when the node is back: Erlang takes seconds to start."""
+    node = program.node
+    assert node is not None
+    node.kill()
+    node.await_ready()
+    return Struck(time.time())
+
+
+def _empty_rabbitmq(program: Program, _: Load, __: Random) -> Struck:
+    node = program.node
+    assert node is not None
+    repeat(lambda: purge(node.url), "purge")
     return Struck(time.time())
 
 
@@ -360,7 +389,11 @@ FAULTS: tuple[Fault, ...] = (
     Fault("Valkey: kill -9", _kill(lambda program, _: program.valkey())),
     Fault("Valkey: frozen", _freeze(lambda program, _: program.valkey())),
     Fault("Valkey: emptied", _empty_broker),
-    Fault("Valkey: cut off from all", _cut_off("broker")),
+    Fault("RabbitMQ: kill -9", _kill_rabbitmq, brokers=(RABBITMQ,)),
+    Fault("RabbitMQ: frozen", _freeze(lambda program, _: program.rabbitmq()), brokers=(RABBITMQ,)),
+    Fault("RabbitMQ: emptied", _empty_rabbitmq, brokers=(RABBITMQ,)),
+    Fault("RabbitMQ: cut off from all", _cut_off("broker"), brokers=(RABBITMQ,)),
+    Fault("Valkey: cut off from all", _cut_off("broker"), brokers=(VALKEY,)),
     Fault("PostgreSQL: disk full", _fill_disk, _ALL_CHILDREN),
     Fault("PostgreSQL: kill -9 of the postmaster", _kill(_postmaster), _ALL_CHILDREN),
     Fault("PostgreSQL: frozen", _freeze(lambda program, _: program.postgres()), _ALL_CHILDREN),

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from channels.sandbox import SandboxClient
+from dispatcher.client import rabbitmq
 from dispatcher.devserver import supervisor
 from dispatcher.devserver.stack import free_port
 from dispatcher.devserver.supervisor import ChildCommand, Supervisor, supervised
@@ -37,6 +38,7 @@ from dispatcher.web.api_keys import Right, new_key
 from tests.chaos.clocks import MovableClock, movable_clock
 from tests.chaos.disk import LedgerDisk, ledger_disk
 from tests.chaos.proxy import Proxy
+from tests.support.rabbitmq import RabbitNode, rabbit_node
 from tests.support.services import TEMPLATES, make_services, policy_without_quiet_hours
 
 LEASE_SECONDS = 6.0
@@ -48,6 +50,7 @@ CUT_OFF = ("campaign", "transactional", "maintenance", "web")  # processes that 
 CLOCKS = ("campaign", "clock", "maintenance")  # processes whose clock a fault can move
 LANES = ("transactional", "inbound")  # of the worker for triggers, as in `dispatcher up`
 READY_SECONDS = 90.0
+VALKEY, RABBITMQ = BROKERS = ("valkey", "rabbitmq")
 PATIENCE_SECONDS = 60.0  # how long a caller repeats a request that gets no answer
 CALM = [{"delay_seconds": 0.25, "share": 0.25}, {"delay_seconds": 0.6, "share": 0.05}]  # so that a fault finds requests on the way
 
@@ -64,7 +67,7 @@ class Program:
 
     home: Path
     database: str
-    broker: str
+    store: str  # Valkey: the broker, or beside RabbitMQ
     services: Services
     children: Supervisor
     sandbox: SandboxClient
@@ -75,6 +78,7 @@ class Program:
     disk: LedgerDisk | None  # None where no disk can be mounted
     environ: Mapping[str, str] = field(repr=False)
     notes: list[str] = field(default_factory=list)  # what the supervision of the engines reported
+    node: RabbitNode | None = None  # the broker, where it is RabbitMQ
 
     def call(self, method: str, path: str, body: Any = None, seconds: float = 5.0) -> tuple[int, Any]:
         """One request to the API. Raises `OSError` where there is no answer."""
@@ -127,8 +131,14 @@ class Program:
         return repeat(attempt, "SQL")
 
     def redis(self) -> Redis:
-        """A client of the broker."""
-        return Redis(unix_socket_path=urlsplit(self.broker).path, socket_timeout=5.0)
+        """A client of Valkey."""
+        return Redis(unix_socket_path=urlsplit(self.store).path, socket_timeout=5.0)
+
+    def waiting(self, lanes: Sequence[str]) -> int:
+        """How many tasks wait in these lanes."""
+        if self.node is not None:
+            return sum(rabbitmq.waiting(self.node.url, lanes, 5.0).values())
+        return sum(self.redis().llen(lane) for lane in lanes)
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
@@ -148,8 +158,12 @@ class Program:
         return sorted(found, key=lambda process: _parent(process) in pids)
 
     def valkey(self) -> list[psutil.Process]:
-        """The broker's process."""
+        """The process of Valkey."""
         return processes("valkey", self.home / "valkey")
+
+    def rabbitmq(self) -> list[psutil.Process]:
+        """The processes of RabbitMQ."""
+        return self.node.processes() if self.node is not None else []
 
     def calm(self) -> None:
         """The provider as it usually is: now and then slow, no faults, events in order."""
@@ -174,8 +188,8 @@ def repeat(attempt: Callable[[], T], what: str) -> T:
 
 
 @contextmanager
-def running_program() -> Iterator[Program]:
-    """Start everything in a temporary folder; stop and delete it at the end."""
+def running_program(broker: str = VALKEY) -> Iterator[Program]:
+    """Start everything in a temporary folder; stop and delete it at the end. `broker`: one of `BROKERS`."""
     home = Path(tempfile.mkdtemp(prefix="dispatcher-chaos-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
@@ -183,11 +197,12 @@ def running_program() -> Iterator[Program]:
         disk = _own_disk(stack, home, notes)
         found = stack.enter_context(engines(home))
         migrate(found.database_url)
+        node = stack.enter_context(rabbit_node()) if broker == RABBITMQ else None
         web, double = free_port(), free_port()
         socket = _socket(found.database_url)
         targets: dict[str, Path | int] = {
             **dict.fromkeys(CUT_OFF, socket),
-            "broker": Path(urlsplit(found.broker_url).path),
+            "broker": node.port if node is not None else Path(urlsplit(found.broker_url).path),
             "provider": double,
         }
         proxies = {name: Proxy(target) for name, target in targets.items()}
@@ -196,7 +211,7 @@ def running_program() -> Iterator[Program]:
         clocks = _clocks(home, notes)
         key, entry = new_key("chaos", list(Right))
         (home / "api-keys.toml").write_text(entry, encoding="utf-8")
-        environ = _environ(home, found.database_url, web, proxies)
+        environ = _environ(home, found.database_url, web, proxies) | (_rabbitmq_environ(proxies, found) if node is not None else {})
         services = replace(
             stack.enter_context(make_services(found.database_url)),
             clock=lambda: datetime.now(UTC),
@@ -208,7 +223,20 @@ def running_program() -> Iterator[Program]:
         children.await_ready(READY_SECONDS)
         sandbox = SandboxClient(f"http://127.0.0.1:{double}")
         program = Program(
-            home, found.database_url, found.broker_url, services, children, sandbox, web, key, proxies, clocks, disk, environ, notes
+            home,
+            found.database_url,
+            found.broker_url,
+            services,
+            children,
+            sandbox,
+            web,
+            key,
+            proxies,
+            clocks,
+            disk,
+            environ,
+            notes,
+            node,
         )
         with _kept_alive(program, found):
             yield program
@@ -252,6 +280,13 @@ def _environ(home: Path, database_url: str, web: int, proxies: Mapping[str, Prox
         "DISPATCHER_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
         "DISPATCHER_SEND_DEADLINE_SECONDS": f"{SEND_DEADLINE_SECONDS:g}",
         "SENDGRID_MAILS_PER_REQUEST": "2",
+    }
+
+
+def _rabbitmq_environ(proxies: Mapping[str, Proxy], found: Engines) -> dict[str, str]:
+    return {
+        "DISPATCHER_BROKER_URL": f"amqp://guest:guest@127.0.0.1:{proxies['broker'].port}//",
+        "DISPATCHER_STORE_URL": found.broker_url,
     }
 
 
@@ -308,7 +343,9 @@ def _kept_alive(program: Program, found: Engines) -> Iterator[None]:
     def restart_engines() -> None:
         try:
             found.restart_dead()
-        except EngineError as error:
+            if program.node is not None:
+                program.node.restart_if_dead()
+        except (EngineError, AssertionError) as error:
             program.notes.append(str(error).splitlines()[0])
 
     def every(seconds: float, action: Callable[[], None]) -> threading.Thread:

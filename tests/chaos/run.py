@@ -12,7 +12,7 @@ from tests.chaos.checks import Checker
 from tests.chaos.consumers import Consumers, follow
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.load import KINDS, Load
-from tests.chaos.program import LEASE_SECONDS, Program, Unanswered, repeat, running_program
+from tests.chaos.program import LEASE_SECONDS, VALKEY, Program, Unanswered, repeat, running_program
 from tests.chaos.report import Report, Round
 from tests.support.webhook_receiver import receiver
 
@@ -38,11 +38,12 @@ def run(
     group: int = 1,
     minutes: float = 60.0,
     recover_seconds_max: float = RECOVER_SECONDS_MAX,
+    broker: str = VALKEY,
 ) -> Report:
     """Run these faults, `group` of them between two checks, until all are done or the time is over."""
     rng, report = Random(seed), Report(seed)
     end = time.monotonic() + 60 * minutes
-    with receiver() as crm, running_program() as program:
+    with receiver() as crm, running_program(broker) as program:
         program.calm()
         load = Load(program, Random(rng.random()))
         consumers = follow(program, crm)
@@ -154,7 +155,7 @@ def _is_quiet(program: Program) -> bool:
     def unsettled() -> int:
         pending: int = program.sandbox.counts()["events"]["pending"]
         with lend(program.services.pool) as connection:
-            waiting = sum(program.redis().llen(lane) for lane in LANES)
+            waiting = program.waiting(LANES)
         return waiting + pending + metrics(connection, program.services.clock()).events_unsettled
 
     return not open_count and not repeat(unsettled, "events")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -168,6 +169,19 @@ def take_due(
         DueChunk(period, number, priority, first.get(campaign) == number, is_repeat, trace, _place(place))
         for period, number, priority, campaign, is_repeat, trace, place in rows
     ]
+
+
+def oldest_published(connection: Connection) -> Mapping[str, datetime]:
+    """When the oldest chunk was published that no worker has begun, by lane; without lanes that have none."""
+    rows = connection.execute(
+        """
+        SELECT CASE WHEN k.campaign_no IS NULL THEN 'transactional' ELSE 'campaign' END, min(k.published_at)
+        FROM chunks k LEFT JOIN campaigns c ON c.no = k.campaign_no
+        WHERE k.done_at IS NULL AND k.touched_at = k.published_at AND coalesce(c.state, 'running') = 'running'
+        GROUP BY 1
+        """
+    ).fetchall()
+    return dict(rows)
 
 
 def needs_no_work(connection: Connection, period: int, number: int, since: datetime) -> bool:
