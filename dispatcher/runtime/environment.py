@@ -188,9 +188,15 @@ def _split(value: str) -> SplitResult | None:
 
 
 def _names_place(value: str, schemes: tuple[str, ...]) -> bool:
-    """Whether a URL has one of the schemes, and names a server or a path."""
-    parts = _split(value)
-    return parts is not None and parts.scheme in schemes and bool(parts.netloc or parts.path.strip("/") or parts.query)
+    """Whether a URL has one of the schemes, and names a server, several with commas between them as PostgreSQL reads it, or a
+    path."""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
+    user, at, servers = parts.netloc.rpartition("@")
+    each_sound = all(_split(parts._replace(netloc=f"{user}{at}{server}").geturl()) for server in servers.split(","))
+    return each_sound and parts.scheme in schemes and bool(parts.netloc or parts.path.strip("/") or parts.query)
 
 
 def _without_user(value: str) -> str:

@@ -1,7 +1,9 @@
 """Alembic's entry point: one connection, one transaction, one migrating process at a time."""
 
 import logging
+from functools import partial
 
+import psycopg
 from alembic import context
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
@@ -19,8 +21,8 @@ log = logging.getLogger("dispatcher.ledger")
 
 def run() -> None:
     attributes = context.config.attributes
-    url = attributes["database_url"].replace("postgresql://", "postgresql+psycopg://", 1)
-    with create_engine(url, poolclass=NullPool).begin() as connection:
+    connect = partial(psycopg.connect, attributes["database_url"])  # SQLAlchemy itself reads no URL with several servers
+    with create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool).begin() as connection:
         if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK}):
             log.warning("another process migrates the database; this one waits for it")
             connection.execute(text("SET LOCAL lock_timeout = 0"))
