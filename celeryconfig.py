@@ -14,8 +14,8 @@ from kombu.entity import Exchange, Queue
 HOME = Path(os.environ.get("DISPATCHER_HOME", "").strip() or "var")
 SECRETS = os.environ.get("DISPATCHER_SECRETS", "").strip()
 LANES = ("transactional", "campaign", "fanout", "inbound", "events", "clock", "maintenance")
-# RabbitMQ only: a second queue of the lane `campaign`, for what goes first. Quorum queues have no priorities before RabbitMQ 4.0, and
-# two since then. Each worker of the lane takes from both queues in turn, see `celery_app`.
+# RabbitMQ only: a second queue of the lane `campaign`, for what goes first. Quorum queues have no priorities before RabbitMQ 4.0,
+# and two since then. Each worker of the lane takes from both queues in turn, see `celery_app`.
 CAMPAIGN_FIRST = "campaign.first"
 
 
@@ -58,8 +58,8 @@ if _master := os.environ.get("DISPATCHER_BROKER_SENTINEL", "").strip():
 if _password := _secret("DISPATCHER_BROKER_SENTINEL_PASSWORD"):  # that of the Sentinels; the URL has the master's
     SENTINEL_OPTIONS["sentinel_kwargs"] = {"password": _password}
 _RABBITMQ_OPTIONS: dict[str, Any] = {
-    # A publish returns when a majority of the nodes has the message on disk. Without it, a message that the broker did not take would
-    # be lost without an error.
+    # A publish returns when a majority of the nodes has the message on disk. Without it, a message that the broker did not take
+    # would be lost without an error.
     "confirm_publish": True,
     # A broker that disappears without closing must not block a publish, as above.
     "read_timeout": 30,
@@ -71,8 +71,8 @@ broker_heartbeat = 20
 
 # -- lanes -------------------------------------------------------------------------------------------------------------
 
-# Quorum queues: a majority of the nodes has each message. RabbitMQ 4.0 and later delete a message at its 21st delivery by default, and
-# while the ledger is away, each attempt of a task is one. What ends its worker again and again is refused by `broker_messages`.
+# Quorum queues: a majority of the nodes has each message. By default RabbitMQ 4.0 deletes a message at its 21st delivery, and each
+# attempt of a task while the ledger is away is one. What ends its worker again and again is refused by `broker_messages`.
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 
 

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
 
 from dispatcher.client import rabbitmq
 from dispatcher.client.jobs import BrokerUnavailable, CampaignExtras, TriggerExtras, campaign_job, trigger_job
@@ -83,6 +83,9 @@ class BrokerClient:
             )
         except (OperationalError, OSError) as error:
             raise BrokerUnavailable(f"the broker cannot be reached ({type(error).__name__}); repeat the call") from error
+        except ChannelError as error:  # RabbitMQ
+            what = f"RabbitMQ does not take jobs for the lane {LANES[task]} ({type(error).__name__})"
+            raise BrokerUnavailable(f"{what}: has a worker declared it, and may this user write to it?") from error
 
 
 def _undeclared_lanes() -> list[Queue]:

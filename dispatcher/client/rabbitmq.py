@@ -32,7 +32,7 @@ def waiting(broker_url: str, queues: Iterable[str], seconds: float) -> Mapping[s
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=seconds)
             return {queue: _waiting(connection, queue) for queue in queues}
     except (KombuError, *pyamqp.Transport.connection_errors, *pyamqp.Transport.channel_errors) as error:
-        raise BrokerUnavailable(type(error).__name__) from error
+        raise BrokerUnavailable(type(error.__cause__ or error).__name__) from error  # kombu wraps the error of a connection
 
 
 def _waiting(connection: Any, queue: str) -> int:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -50,25 +50,33 @@ def publish(url: str, **environ: str) -> tuple[int, str]:
 @pytest.fixture
 def tls_port(broker_url: str, tmp_path: Path) -> Iterator[int]:
     """A port that speaks TLS in front of the broker's socket."""
-    _, context = certificate(tmp_path)
+    with tls_front(urlsplit(broker_url).path, tmp_path) as port:
+        yield port
+
+
+@contextmanager
+def tls_front(target: str | int, folder: Path) -> Iterator[int]:
+    """A port that speaks TLS in front of a socket or of another local port; the certificate's authority is `ca.pem` in `folder`."""
+    _, context = certificate(folder)
     listener = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=_accept, args=(listener, context, urlsplit(broker_url).path), daemon=True).start()
+    threading.Thread(target=_accept, args=(listener, context, target), daemon=True).start()
     yield listener.getsockname()[1]
     listener.close()
 
 
-def _accept(listener: socket.socket, context: ssl.SSLContext, path: str) -> None:
+def _accept(listener: socket.socket, context: ssl.SSLContext, target: str | int) -> None:
     while True:
         try:
             plain, _ = listener.accept()
         except OSError:
             return
-        threading.Thread(target=_relay, args=(plain, context, path), daemon=True).start()
+        threading.Thread(target=_relay, args=(plain, context, target), daemon=True).start()
 
 
-def _relay(plain: socket.socket, context: ssl.SSLContext, path: str) -> None:
-    with suppress(OSError), context.wrap_socket(plain, server_side=True) as client, socket.socket(socket.AF_UNIX) as server:
-        server.connect(path)
+def _relay(plain: socket.socket, context: ssl.SSLContext, target: str | int) -> None:
+    family = socket.AF_UNIX if isinstance(target, str) else socket.AF_INET
+    with suppress(OSError), context.wrap_socket(plain, server_side=True) as client, socket.socket(family) as server:
+        server.connect(target if isinstance(target, str) else ("127.0.0.1", target))
         threading.Thread(target=_copy, args=(server, client), daemon=True).start()
         _copy(client, server)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from kombu.connection import Connection
+from kombu.exceptions import ChannelError
 
 from celeryconfig import CAMPAIGN_FIRST, LANES
 from dispatcher.client import rabbitmq
@@ -134,6 +135,7 @@ def _free_port() -> int:
 def purge(url: str) -> None:
     """Delete what waits in all lanes."""
     rabbitmq.install()
-    with Connection(url, connect_timeout=5.0) as connection, connection.channel() as channel:
+    with Connection(url, connect_timeout=5.0) as connection:
         for queue in (*LANES, CAMPAIGN_FIRST):
-            channel.queue_purge(queue)
+            with suppress(ChannelError), connection.channel() as channel:  # it may not exist yet
+                channel.queue_purge(queue)

@@ -95,7 +95,7 @@ def stopped_servers() -> Iterator[Path]:
 def replication(stopped: Path) -> Iterator[Replication]:
     """A primary and a standby that follows it."""
     with _home() as home:
-        subprocess.run(("cp", "-a", *(str(stopped / name) for name in NAMES), str(home)), check=True)
+        subprocess.run(("/bin/cp", "-a", *(str(stopped / name) for name in NAMES), str(home)), check=True)
         servers = Replication(home)
         for name in NAMES:
             servers.start(name)
