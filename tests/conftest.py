@@ -41,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def running_engines() -> Iterator[Engines]:
     """PostgreSQL and Valkey for this run, in a folder with a short path: a socket's path may have 107 bytes."""
-    home = Path(tempfile.mkdtemp(prefix="dispatcher-tests-", dir=_memory()))
+    home = Path(tempfile.mkdtemp(prefix="dispatcher-tests-", dir=memory_folder()))
     with engines(home) as found:
         for setting in NOT_DURABLE:
             _admin(found, f"ALTER SYSTEM SET {setting}")
@@ -106,7 +106,7 @@ def broker_url(running_engines: Engines, numbers: Iterator[int]) -> Iterator[str
         client.flushdb()
 
 
-def _memory() -> Path | None:
+def memory_folder() -> Path | None:
     """A folder in memory, where there is one with space: each test's database is 750 files, which take half the time there."""
     folder = Path("/dev/shm")
     return folder if folder.is_dir() and shutil.disk_usage(folder).free > MEMORY_BYTES_MIN else None

@@ -49,7 +49,7 @@ def installation(servers: Replication, tmp_path: Path) -> Installation:
     return made
 
 
-class InterruptedOutbox(Outbox):
+class FailoverOutbox(Outbox):
     """An outbox in which something happens when half of the people have their message: between hand-off and settlement."""
 
     def __init__(self, event: Callable[[], None]) -> None:
@@ -80,7 +80,7 @@ def test_a_promotion_in_mid_campaign_sends_each_message_once(servers: Replicatio
         servers.stop(PRIMARY)
         servers.promote()
 
-    installation.providers = {**installation.providers, Channel.EMAIL: InterruptedOutbox(fail_over)}
+    installation.providers = {**installation.providers, Channel.EMAIL: FailoverOutbox(fail_over)}
     with installation.processes() as services:
         work_on(services, installation)
         assert states(services, "spring") == {"accepted": len(PEOPLE)}

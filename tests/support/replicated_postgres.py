@@ -17,6 +17,7 @@ import psycopg
 from dispatcher.embedded import account
 from dispatcher.embedded.postgres import BIN, INSTALLED
 from dispatcher.ledger.migrations import migrate
+from tests.conftest import memory_folder
 
 NAMES = PRIMARY, STANDBY = ("primary", "standby")
 ROLE = DATABASE = "dispatcher"
@@ -104,7 +105,7 @@ def replication(stopped: Path) -> Iterator[Replication]:
 
 @contextmanager
 def _home() -> Iterator[Path]:
-    home = Path(tempfile.mkdtemp(prefix="replication-"))
+    home = Path(tempfile.mkdtemp(prefix="replication-", dir=memory_folder()))
     account.allow_traversal(home)
     try:
         yield home

@@ -26,6 +26,15 @@ def test_other_options_stay_as_they_are() -> None:
     assert common_spelling("redis+socket:///run/valkey?virtual_host=3") == "redis+socket:///run/valkey?virtual_host=3"
 
 
+def test_each_of_several_servers_has_its_certificate_checked() -> None:
+    url = common_spelling("amqps://u:secret@a.example//;amqps://u:secret@b.example//?ssl_cert_reqs=CERT_NONE;amqp://c.example//")
+    assert url.split(";") == [
+        "amqps://u:secret@a.example//?ssl_cert_reqs=required",
+        "amqps://u:secret@b.example//?ssl_cert_reqs=none",
+        "amqp://c.example//",
+    ]
+
+
 def test_an_unknown_spelling_is_refused_without_showing_the_url() -> None:
     with pytest.raises(BadBrokerUrl, match="ssl_cert_reqs must be one of required, optional, none, CERT_REQUIRED") as caught:
         common_spelling("rediss://:secret@broker.example/0?ssl_cert_reqs=always")

@@ -8,10 +8,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import amqp
 import pytest
 from celery import Celery
 from celery.app.defaults import DEFAULTS
@@ -123,6 +125,10 @@ def test_every_transport_option_is_known_to_kombu(app: Any) -> None:
     with app.connection() as connection:
         known = set(connection.transport.Channel.from_transport_options)
     assert set(celeryconfig.broker_transport_options) <= known
+
+
+def test_every_option_for_rabbitmq_is_known_to_its_client() -> None:
+    assert set(celeryconfig._RABBITMQ_OPTIONS) <= set(signature(amqp.Connection).parameters)
 
 
 def test_every_setting_is_known_to_celery() -> None:

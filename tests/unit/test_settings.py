@@ -137,7 +137,10 @@ ONE_FAULT: list[tuple[Environ, str]] = [
     ({"DISPATCHER_DATABASE_URL": "postgresql://a:5432,b:no/d"}, "DISPATCHER_DATABASE_URL (not shown"),
     ({"DISPATCHER_BROKER_URL": "amqp://r.example"}, "DISPATCHER_STORE_URL is not set: DISPATCHER_BROKER_URL names a RabbitMQ"),
     ({"DISPATCHER_STORE_URL": "amqp://r.example"}, "DISPATCHER_STORE_URL (not shown"),
-    ({"DISPATCHER_BROKER_URL": "amqps://r.example?ssl_cert_reqs=no"}, "DISPATCHER_BROKER_URL (not shown, it may hold a password)"),
+    (
+        {"DISPATCHER_BROKER_URL": "amqps://r.example?ssl_cert_reqs=no", "DISPATCHER_STORE_URL": "redis://r.example"},
+        "DISPATCHER_BROKER_URL (not shown, it may hold a password): ssl_cert_reqs must be one of",
+    ),
     ({"DISPATCHER_PROVIDER_SMS": "twillio"}, "DISPATCHER_PROVIDER_SMS is 'twillio': it must be one of twilio, telnyx, outbox"),
     ({"DISPATCHER_TEMPLATES": "/nowhere"}, "DISPATCHER_TEMPLATES is '/nowhere': there is no such folder"),
     ({"DISPATCHER_POLICY": "/nowhere"}, "DISPATCHER_POLICY is '/nowhere': that file can't be read (No such file"),
