@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 
+import amqp
 from redis.exceptions import ConnectionError as BrokerConnectionError
 
 from dispatcher.runtime.log_redaction import secrets_in
@@ -34,7 +35,7 @@ def failed(cause: BaseException) -> BaseException:
 
 
 def test_a_lost_connection_is_one_line() -> None:
-    for cause in (BrokerConnectionError("closed"), ConnectionResetError()):
+    for cause in (BrokerConnectionError("closed"), ConnectionResetError(), amqp.ConnectionForced("closed")):
         line = logged(failed(cause))
         assert line == {
             "event": "unrecoverable",

@@ -88,6 +88,15 @@ def test_compiled_paths_are_used_unless_switched_off(valid: Environ) -> None:
     assert "DISPATCHER_SPECIALISE is 'no': it must be one of on, off" in faults(valid | {"DISPATCHER_SPECIALISE": "no"})
 
 
+def test_a_url_may_name_several_servers(valid: Environ) -> None:
+    database = "postgresql://u:pass@a.example:5432,b.example:5433/d?target_session_attrs=read-write"
+    broker = "amqp://u:pass@a.example//;amqps://u:pass@b.example:5671//"
+    urls = {"DISPATCHER_DATABASE_URL": database, "DISPATCHER_BROKER_URL": broker, "DISPATCHER_STORE_URL": "redis://s.example"}
+    settings = Settings.from_environment(valid | urls)
+    assert (settings.database_url, settings.store_url) == (database, "redis://s.example")
+    assert settings.broker_url == f"{broker}?ssl_cert_reqs=required"
+
+
 def test_sealed_jobs_are_required_only_where_the_setting_says_so(valid: Environ) -> None:
     assert not Settings.from_environment(valid).seal_required
     assert Settings.from_environment(valid | {"DISPATCHER_SEALED_JOBS": "required"}).seal_required
