@@ -18,9 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from importlib import reload
 from pathlib import Path
 from typing import Any
 
+import celeryconfig
 from channels.registry import plugins
 from channels.sandbox.client import SandboxClient
 from dispatcher.campaigns import overview, scheduler, submission
@@ -142,7 +144,7 @@ def _prepare_environment(home: Path, recipients: int) -> None:
         del os.environ[name]
     policy = home / "policy.toml"
     policy.write_text(QUIET_HOURS.sub("", shipped()), encoding="utf-8")
-    for name in ("DISPATCHER_DATABASE_URL", "DISPATCHER_BROKER_URL"):
+    for name in ("DISPATCHER_DATABASE_URL", "DISPATCHER_BROKER_URL", "DISPATCHER_STORE_URL"):
         os.environ.pop(name, None)
     os.environ.update(
         DISPATCHER_HOME=str(home.absolute()),
@@ -151,6 +153,7 @@ def _prepare_environment(home: Path, recipients: int) -> None:
         DISPATCHER_SANDBOX_URL=f"http://127.0.0.1:{free_port()}",
     )
     os.environ.setdefault("DISPATCHER_CANARIES", "on")
+    reload(celeryconfig)  # it has read the broker's URL of before
     today = datetime.now(UTC).date()
     (home / "customers.jsonl").touch(mode=0o600)
     with (home / "customers.jsonl").open("w", encoding="utf-8") as file:
