@@ -26,12 +26,15 @@ from tests.chaos.load import KINDS, OFFER, Load
 from tests.chaos.program import (
     BROKERS,
     CAMPAIGN_CHILDREN,
+    FIRST,
     IN_FLIGHT_MAX,
     LEASE_SECONDS,
     RABBITMQ,
+    SECOND,
     TRANSACTIONAL_CHILDREN,
     VALKEY,
     Program,
+    Topology,
     repeat,
 )
 from tests.support.rabbitmq import purge
@@ -77,6 +80,11 @@ class Fault:
     strike: Callable[[Program, Load, Random], Struck]
     unresolved_max: int = 0
     brokers: tuple[str, ...] = BROKERS
+    machines: int = 1  # the fewest
+
+    def is_possible(self, topology: Topology) -> bool:
+        """Whether it can happen there."""
+        return topology.broker in self.brokers and topology.machines >= self.machines
 
 
 Targets = Callable[[Program, Random], list[psutil.Process]]
@@ -187,6 +195,27 @@ def _cut_off(name: str, *, forget: bool | None = None) -> Callable[[Program, Loa
         return Struck(time.time())
 
     return strike
+
+
+def _cut_off_machine(name: str) -> Callable[[Program, Load, Random], Struck]:
+    """What was on its way to a provider is lost, as behind a firewall; it would only arrive late."""
+
+    def strike(program: Program, _: Load, __: Random) -> Struck:
+        for proxy in program.machines[name]:
+            proxy.cut()
+        time.sleep(FREEZE_SECONDS)
+        for proxy in program.machines[name]:
+            proxy.heal(forget=True)
+        return Struck(time.time())
+
+    return strike
+
+
+def _kill_second_machine(program: Program, _: Load, __: Random) -> Struck:
+    for name in program.children.children:
+        if name.endswith(SECOND):
+            _signal(program.family(name), signal.SIGKILL)
+    return Struck(time.time())
 
 
 def _move_clock(name: str, seconds: int) -> Callable[[Program, Load, Random], Struck]:
@@ -406,4 +435,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("submit: kill -9 in the middle", _kill_submit),
     Fault("import: kill -9 in the middle", _kill_import),
     Fault("same keys from 20 threads", _same_keys),
+    Fault(f"{FIRST}: cut off from all", _cut_off_machine(FIRST), _ALL_CHILDREN, machines=2),
+    Fault(f"{SECOND}: cut off from all", _cut_off_machine(SECOND), _ALL_CHILDREN, machines=2),
+    Fault(f"{SECOND}: kill -9 of all", _kill_second_machine, _ALL_CHILDREN, machines=2),
 )

@@ -50,11 +50,25 @@ CUT_OFF = ("campaign", "transactional", "maintenance", "web")  # processes that 
 CLOCKS = ("campaign", "clock", "maintenance")  # processes whose clock a fault can move
 LANES = ("transactional", "inbound")  # of the worker for triggers, as in `dispatcher up`
 READY_SECONDS = 90.0
+FIRST, SECOND = ("machine-1", "machine-2")
+FIRST_DATABASE, SECOND_DATABASE = f"{FIRST}: database", f"{SECOND}: database"
 VALKEY, RABBITMQ = BROKERS = ("valkey", "rabbitmq")
 PATIENCE_SECONDS = 60.0  # how long a caller repeats a request that gets no answer
 CALM = [{"delay_seconds": 0.25, "share": 0.25}, {"delay_seconds": 0.6, "share": 0.05}]  # so that a fault finds requests on the way
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """What runs. `broker`: one of `BROKERS`. A second machine is a group of workers with a home of its own, which reaches database,
+    broker and provider by proxies of its own."""
+
+    broker: str = VALKEY
+    machines: int = 1
+
+
+ONE_MACHINE = Topology()
 
 
 class Unanswered(Exception):
@@ -79,6 +93,7 @@ class Program:
     environ: Mapping[str, str] = field(repr=False)
     notes: list[str] = field(default_factory=list)  # what the supervision of the engines reported
     node: RabbitNode | None = None  # the broker, where it is RabbitMQ
+    machines: Mapping[str, Sequence[Proxy]] = field(default_factory=dict)  # where there are two: all ways out of each
 
     def call(self, method: str, path: str, body: Any = None, seconds: float = 5.0) -> tuple[int, Any]:
         """One request to the API. Raises `OSError` where there is no answer."""
@@ -188,8 +203,8 @@ def repeat(attempt: Callable[[], T], what: str) -> T:
 
 
 @contextmanager
-def running_program(broker: str = VALKEY) -> Iterator[Program]:
-    """Start everything in a temporary folder; stop and delete it at the end. `broker`: one of `BROKERS`."""
+def running_program(topology: Topology = ONE_MACHINE) -> Iterator[Program]:
+    """Start everything in a temporary folder; stop and delete it at the end."""
     home = Path(tempfile.mkdtemp(prefix="dispatcher-chaos-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
@@ -197,7 +212,7 @@ def running_program(broker: str = VALKEY) -> Iterator[Program]:
         disk = _own_disk(stack, home, notes)
         found = stack.enter_context(engines(home))
         migrate(found.database_url)
-        node = stack.enter_context(rabbit_node()) if broker == RABBITMQ else None
+        node = stack.enter_context(rabbit_node()) if topology.broker == RABBITMQ else None
         web, double = free_port(), free_port()
         socket = _socket(found.database_url)
         targets: dict[str, Path | int] = {
@@ -205,6 +220,9 @@ def running_program(broker: str = VALKEY) -> Iterator[Program]:
             "broker": node.port if node is not None else Path(urlsplit(found.broker_url).path),
             "provider": double,
         }
+        if topology.machines > 1:
+            targets |= {FIRST_DATABASE: socket, **{f"{SECOND}: {name}": targets[name] for name in ("broker", "provider")}}
+            targets[SECOND_DATABASE] = socket
         proxies = {name: Proxy(target) for name, target in targets.items()}
         for proxy in proxies.values():
             stack.callback(proxy.close)
@@ -212,6 +230,8 @@ def running_program(broker: str = VALKEY) -> Iterator[Program]:
         key, entry = new_key("chaos", list(Right))
         (home / "api-keys.toml").write_text(entry, encoding="utf-8")
         environ = _environ(home, found.database_url, web, proxies) | (_rabbitmq_environ(proxies, found) if node is not None else {})
+        if topology.machines > 1:
+            environ["DISPATCHER_DATABASE_URL"] = _through(proxies[FIRST_DATABASE])
         services = replace(
             stack.enter_context(make_services(found.database_url)),
             clock=lambda: datetime.now(UTC),
@@ -219,6 +239,8 @@ def running_program(broker: str = VALKEY) -> Iterator[Program]:
             limits=DeliveryLimits(send_deadline_seconds=SEND_DEADLINE_SECONDS, lease_seconds=LEASE_SECONDS),
         )
         commands = _commands(home, web, double, proxies, clocks)
+        if topology.machines > 1:
+            commands += _second_machine(home, environ, proxies)
         children = stack.enter_context(supervised(commands, home / "log", environ))
         children.await_ready(READY_SECONDS)
         sandbox = SandboxClient(f"http://127.0.0.1:{double}")
@@ -237,6 +259,7 @@ def running_program(broker: str = VALKEY) -> Iterator[Program]:
             environ,
             notes,
             node,
+            _ways_out(proxies) if topology.machines > 1 else {},
         )
         with _kept_alive(program, found):
             yield program
@@ -312,12 +335,36 @@ def _commands(
 def _with_faults(command: ChildCommand, proxies: Mapping[str, Proxy], clocks: Mapping[str, MovableClock]) -> ChildCommand:
     variables: tuple[str, ...] = ()
     if command.name in CUT_OFF:
-        port = proxies[command.name].port
-        variables += (f"DISPATCHER_DATABASE_URL=postgresql://dispatcher@127.0.0.1:{port}/dispatcher",)
+        variables += (f"DISPATCHER_DATABASE_URL={_through(proxies[command.name])}",)
     if command.name in clocks:
         variables += clocks[command.name].environ
     argv = ("/usr/bin/env", *variables, *command.argv) if variables else command.argv
     return replace(command, argv=argv, stop_seconds_max=min(command.stop_seconds_max, 20.0))
+
+
+def _through(proxy: Proxy) -> str:
+    return f"postgresql://dispatcher@127.0.0.1:{proxy.port}/dispatcher"
+
+
+def _second_machine(home: Path, environ: Mapping[str, str], proxies: Mapping[str, Proxy]) -> list[ChildCommand]:
+    (home / SECOND).mkdir()
+    broker = proxies["broker"].port, proxies[f"{SECOND}: broker"].port
+    own = (
+        f"DISPATCHER_HOME={home / SECOND}",
+        f"DISPATCHER_DATABASE_URL={_through(proxies[SECOND_DATABASE])}",
+        f"DISPATCHER_BROKER_URL={environ['DISPATCHER_BROKER_URL'].replace(f':{broker[0]}/', f':{broker[1]}/')}",
+        f"DISPATCHER_SANDBOX_URL=http://127.0.0.1:{proxies[f'{SECOND}: provider'].port}",
+    )
+    workers = [
+        supervisor.worker(f"campaign-{SECOND}", ["campaign"], CAMPAIGN_CHILDREN),
+        supervisor.worker(f"transactional-{SECOND}", list(LANES), TRANSACTIONAL_CHILDREN),
+    ]
+    return [replace(each, argv=("/usr/bin/env", *own, *each.argv), stop_seconds_max=20.0) for each in workers]
+
+
+def _ways_out(proxies: Mapping[str, Proxy]) -> Mapping[str, Sequence[Proxy]]:
+    second = [proxy for name, proxy in proxies.items() if name.startswith(SECOND)]
+    return {FIRST: [proxy for proxy in proxies.values() if proxy not in second], SECOND: second}
 
 
 def _socket(database_url: str) -> Path:

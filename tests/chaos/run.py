@@ -12,7 +12,7 @@ from tests.chaos.checks import Checker
 from tests.chaos.consumers import Consumers, follow
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.load import KINDS, Load
-from tests.chaos.program import LEASE_SECONDS, VALKEY, Program, Unanswered, repeat, running_program
+from tests.chaos.program import LEASE_SECONDS, ONE_MACHINE, Program, Topology, Unanswered, repeat, running_program
 from tests.chaos.report import Report, Round
 from tests.support.webhook_receiver import receiver
 
@@ -38,12 +38,12 @@ def run(
     group: int = 1,
     minutes: float = 60.0,
     recover_seconds_max: float = RECOVER_SECONDS_MAX,
-    broker: str = VALKEY,
+    topology: Topology = ONE_MACHINE,
 ) -> Report:
     """Run these faults, `group` of them between two checks, until all are done or the time is over."""
     rng, report = Random(seed), Report(seed)
     end = time.monotonic() + 60 * minutes
-    with receiver() as crm, running_program(broker) as program:
+    with receiver() as crm, running_program(topology) as program:
         program.calm()
         load = Load(program, Random(rng.random()))
         consumers = follow(program, crm)
