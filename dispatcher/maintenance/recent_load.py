@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 import structlog
-from redis import RedisError
 
+from dispatcher.client.jobs import BrokerUnavailable
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import load_samples
 from dispatcher.ledger.maintenance.load_samples import LaneMinute, ProviderMinute
@@ -85,8 +85,8 @@ def record_lanes(services: Services) -> None:
     try:
         if services.watched.broker_url:
             tasks = {lane: waiting.tasks for lane, waiting in backlog(services.watched.broker_url).items()}
-    except (RedisError, ValueError, TypeError) as error:  # TypeError: an option that only Celery knows
-        log.warning("the lanes cannot be looked at", fault=type(error).__name__)
+    except BrokerUnavailable as error:
+        log.warning("the lanes cannot be looked at", fault=str(error))
     with lend(services.pool) as connection:
         load_samples.note_lanes(connection, _minute(now), tasks)
         load_samples.prune(connection, now - KEPT)
