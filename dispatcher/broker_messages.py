@@ -194,18 +194,17 @@ class RefusalConsumer(Consumer):
         worker may have from a quorum queue cannot grow."""
         eta = datetime.fromisoformat(message.headers["eta"])
         seconds = max(1, math.ceil((eta - datetime.now(UTC)).total_seconds()))
-        lane = message.delivery_info["routing_key"].rpartition(".")[2]
         with self.app.producer_or_acquire() as producer:
             producer.publish(
                 message.body,
                 exchange=DELAYED,
-                routing_key=calculate_routing_key(seconds, lane),
+                routing_key=calculate_routing_key(seconds, message.delivery_info["routing_key"]),
                 content_type=message.content_type,
                 content_encoding=message.content_encoding,
                 headers=message.headers,
                 **message.properties,
             )
-        message.ack()
+        message.ack_log_error(get_logger(__name__), self.connection_errors)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:  # noqa: ARG002  Celery's signature
         """Refuse a message whose compression cannot be undone."""

@@ -34,6 +34,7 @@ from tests.support.services import Clock, add_people, make_services, person
 QUEUES = (*LANES, CAMPAIGN_FIRST)
 DELAYED = [f"celery_delayed_{level}" for level in range(28)]
 PATIENCE_SECONDS = 90.0
+SOON = "99999999-0000-4000-8000-000000000000"
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +79,6 @@ tasks.publish([
 ])
 print(tasks.lane_depths())
 """
-
-
-def test_what_was_published_survives_a_killed_node(node: RabbitNode, broker_url: str) -> None:
-    assert publish(node, broker_url, CHUNKS) == "LaneDepths(campaign=5, transactional=2)"
-    node.kill()
-    node.start()
-    kept = dict.fromkeys(QUEUES, 0) | {CAMPAIGN_FIRST: 2, "campaign": 3, "transactional": 2}
-    wait_until(lambda: rabbitmq.waiting(node.url, QUEUES, 30.0) == kept)  # a queue tells no messages while it recovers
-    with connection_to(node) as connection, connection.channel() as channel, pytest.raises(ChannelError, match="inequivalent arg"):
-        channel.queue_declare("campaign", durable=True, auto_delete=False)  # as a classic queue
 
 
 def connection_to(node: RabbitNode) -> Any:
@@ -188,6 +179,8 @@ def test_a_message_with_a_time_takes_no_place_of_a_worker(
             task = {"task": "dispatcher.record_heartbeat", "id": f"{number:08}-0000-4000-8000-000000000000"}
             producer.publish([[], {}, {}], exchange="campaign", routing_key="campaign", serializer="json", headers=task | later)
         producer.publish([[], {}, {}], exchange="campaign", routing_key="campaign", serializer="json", headers=task)
+        soon = {"task": "dispatcher.record_heartbeat", "id": SOON, "eta": (datetime.now(UTC) + timedelta(seconds=20)).isoformat()}
+        producer.publish([[], {}, {}], exchange=CAMPAIGN_FIRST, routing_key=CAMPAIGN_FIRST, serializer="json", headers=soon)
     environ = {**os.environ, **variables(database, tmp_path, DISPATCHER_BROKER_URL=node.url, DISPATCHER_STORE_URL=broker_url)}
     options = ("--queues", "campaign", "--concurrency", "1", "--without-gossip", "--without-mingle")
     log = tmp_path / "log"
@@ -198,7 +191,25 @@ def test_a_message_with_a_time_takes_no_place_of_a_worker(
         wait_until(lambda: not any(rabbitmq.waiting(node.url, ("campaign", CAMPAIGN_FIRST), 30.0).values()), log)
         wait_until(lambda: sum(rabbitmq.waiting(node.url, DELAYED, 30.0).values()) == 3, log)
         wait_until(lambda: "campaign" in components(services), log)
+        wait_until(lambda: f"[{SOON}] succeeded" in log.read_text(), log)  # it comes back to its queue
     finally:
         worker.terminate()
         worker.wait()
     assert not any(rabbitmq.waiting(node.url, ("campaign", CAMPAIGN_FIRST), 30.0).values())
+
+
+# -- a crash -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_published_survives_a_killed_node(node: RabbitNode, broker_url: str) -> None:
+    publish(node, broker_url, CHUNKS)
+    node.stop()  # RabbitMQ 3.10 does not recover a quorum queue that was created in the last seconds before a crash
+    node.start()
+    purge(node.url)
+    assert publish(node, broker_url, CHUNKS) == "LaneDepths(campaign=5, transactional=2)"
+    node.kill()
+    node.start()
+    kept = dict.fromkeys(QUEUES, 0) | {CAMPAIGN_FIRST: 2, "campaign": 3, "transactional": 2}
+    wait_until(lambda: rabbitmq.waiting(node.url, QUEUES, 30.0) == kept)  # a queue tells no messages while it recovers
+    with connection_to(node) as connection, connection.channel() as channel, pytest.raises(ChannelError, match="inequivalent arg"):
+        channel.queue_declare("campaign", durable=True, auto_delete=False)  # as a classic queue

@@ -79,6 +79,12 @@ class RabbitNode:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
+    def stop(self) -> None:
+        """Stop it as a service manager does."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.wait()
+
     def close(self) -> None:
         """Kill it, with the port mapper that Erlang started for it."""
         self.kill()
