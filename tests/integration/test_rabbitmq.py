@@ -202,14 +202,15 @@ def test_a_message_with_a_time_takes_no_place_of_a_worker(
 
 
 def test_what_was_published_survives_a_killed_node(node: RabbitNode, broker_url: str) -> None:
+    kept = dict.fromkeys(QUEUES, 0) | {CAMPAIGN_FIRST: 2, "campaign": 3, "transactional": 2}
     publish(node, broker_url, CHUNKS)
     node.stop()  # RabbitMQ 3.10 does not recover a quorum queue that was created in the last seconds before a crash
     node.start()
+    wait_until(lambda: rabbitmq.waiting(node.url, QUEUES, 30.0) == kept)
     purge(node.url)
     assert publish(node, broker_url, CHUNKS) == "LaneDepths(campaign=5, transactional=2)"
     node.kill()
     node.start()
-    kept = dict.fromkeys(QUEUES, 0) | {CAMPAIGN_FIRST: 2, "campaign": 3, "transactional": 2}
     wait_until(lambda: rabbitmq.waiting(node.url, QUEUES, 30.0) == kept)  # a queue tells no messages while it recovers
     with connection_to(node) as connection, connection.channel() as channel, pytest.raises(ChannelError, match="inequivalent arg"):
         channel.queue_declare("campaign", durable=True, auto_delete=False)  # as a classic queue
