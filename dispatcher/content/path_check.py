@@ -145,7 +145,9 @@ def precheck(template: MailTemplate, requirements: ContentRequirements, roles: G
     if hosts and not requirements.to_partner and not _all_own(mail, texts, fixed_links, hosts):
         return None
     own = roles.unsubscribe_html | roles.preferences_html
-    readers_own = own | roles.unsubscribe_text | roles.preferences_text
+    readers_own, closed = own | roles.unsubscribe_text | roles.preferences_text, _closed_gaps(texts)
+    if not readers_own.intersection(gap for each in texts for gap in each.gaps) <= closed:
+        return None  # the text goes on in the address, which is the reader's own no more
     own_gaps: set[int] = set()
     with_values: list[tuple[TextTemplate, bool]] = []
     for link, gapped in links:
@@ -163,7 +165,7 @@ def precheck(template: MailTemplate, requirements: ContentRequirements, roles: G
         tuple(sorted(own_gaps)),
         tuple(dict.fromkeys(with_values)),
         tuple(dict.fromkeys(each for _, each in links if each.literals != ("", "") or each.gaps[0] not in own_gaps)),
-        _closed_gaps(texts),
+        closed,
         fixed_links,
     )
 

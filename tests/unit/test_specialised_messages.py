@@ -170,6 +170,7 @@ HARMLESS = {"hobby": "roeien", "url": "https://p.example/x", "unsubscribe": "htt
 
 @example(['<a href="https://p.example/', "{hobby}", '">'], [], HARMLESS, True, 4)
 @example(['<a href="https:\0', "{hobby}", '">'], [], HARMLESS, True, 4)
+@example([], ["="], HARMLESS | {"unsubscribe": "https://p.example/?q"}, True, 4)
 @example(['<a href="javascript:x">'], [], HARMLESS, False, 4)
 @example(['<a href="', "{preferences}", 'x">'], [], HARMLESS, False, 4)
 @example(['<p title="h', "{hobby}", '="javascript:">'], [], HARMLESS | {"hobby": "ref"}, False, 4)
