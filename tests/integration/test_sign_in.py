@@ -85,6 +85,7 @@ def test_failures_are_slowed_by_address_and_name(desk: SignInDesk) -> None:
         (noted,) = [each for each in alerts.newest(connection) if each.provider == "console"]
         rows = connection.execute("SELECT f::text FROM sign_in_failures f").fetchall()
     assert noted.code == "sign_in_failures"
+    assert "somebody guesses" in desk.client.get("/console", headers=PAGE).text
     assert not any("testclient" in text or "jana" in text for (text,) in rows)
 
 
