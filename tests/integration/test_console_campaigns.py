@@ -251,6 +251,14 @@ def test_senders_are_those_that_the_policy_lists(web: tuple[Services, TestClient
         assert wrongs(marketer.post("/console/campaigns/new", **OPTIONS, sender="nobody")).keys() == {"sender"}
 
 
+def test_the_list_of_unreadable_rows_runs_no_formula(marketer: Marketer) -> None:
+    no = marketer.draft()
+    file = b"recipient,project,=HYPERLINK(1),offer_url\nanna,a bike,many,https://www.bank.example/loan\n"
+    assert marketer.upload(no, file, "customers.csv").headers["location"].endswith("/columns")
+    assert marketer.assign(no, "recipient", "data.project", "data.amount", "data.offer_url").status_code == 303
+    assert ",'=HYPERLINK(1)" in marketer.client.get(f"/console/drafts/{no}/faults.csv").text
+
+
 def test_a_mended_file_is_added_with_the_columns_of_the_draft(marketer: Marketer) -> None:
     no = ready(marketer, seeds="jana-maes")
     assert marketer.post(f"/console/drafts/{no}/submit").status_code == 303
