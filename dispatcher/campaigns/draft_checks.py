@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -29,7 +29,7 @@ _TOKEN = re.compile(r"(/[up]/)[A-Za-z0-9_~.-]{16,}")
 @dataclass(frozen=True, slots=True)
 class Example:
     """A message as a recipient would get it, as text. `is_real`: with the recipient's own profile; else the profile's values are
-    the template's examples. Links that act for the recipient are cut."""
+    the template's examples, if anybody in the audience has such a value. Links that act for the recipient are cut."""
 
     recipient: str
     language: Language
@@ -72,30 +72,37 @@ def examples(services: Services, draft: Draft, with_profiles: bool) -> list[Exam
     """One message for each language and channel, from the first rows that get one. Nothing is sent or stored. Raises BadInput.
 
     With `with_profiles` they are what the recipients would get. Without, only the row's own values are real: who uploaded the file
-    has them already.
+    has them already. Optional variables that neither the row nor any profile of the audience has are left out: a message would
+    else show here what no recipient gets, such as the representative example of a loan.
     """
     found: dict[tuple[str, str], tuple[PreparedMessage, str]] = {}
+    in_profiles: set[str] = set()
 
     def keep(messages: Sequence[PreparedMessage]) -> None:
         for message in messages:
             entry = message.entry
             if entry.state is State.CLAIMED and message.outbounds and entry.channel:
+                in_profiles.update(*entry.candidate.facts.profile.values())
                 found.setdefault((entry.candidate.facts.language, entry.channel), (message, entry.decision["job"][1]))
 
     submission = drafts.submission_of(services, draft)
     audience = islice(submission.audience, EXAMPLE_ROWS_MAX)
     dry_run(services, replace(submission, audience=audience), _start(services, submission), keep)
-    return [_example(services, *found[key], with_profiles) for key in sorted(found)]
+    return [_example(services, *found[key], None if with_profiles else in_profiles) for key in sorted(found)]
 
 
-def _example(services: Services, message: PreparedMessage, template: str, with_profiles: bool) -> Example:
+def _example(services: Services, message: PreparedMessage, template: str, in_profiles: Set[str] | None) -> Example:
+    """The example of a message. `in_profiles`: what profiles have, for a person who may not see their values."""
     entry, outbound = message.entry, message.outbounds[0]
     facts, mode = entry.candidate.facts, Mode(entry.decision["legs"][0][1])
     content, is_real = outbound.content, True
-    if not with_profiles:
+    if in_profiles is not None:
         shown, entity = services.catalog[template], entry.decision["job"][0]
         names = senders(services.policy.entities[entity], entity)
         request = example_request(shown, outbound.channel, facts.language, mode, entry.candidate.data, names)
+        optional = {name for name, variable in shown.variables.items() if not variable.required}
+        absent = optional - in_profiles - entry.candidate.data.keys()
+        request = replace(request, data={name: value for name, value in request.data.items() if name not in absent})
         try:
             content, is_real = shown.render(request), False
         except ContentRefusal as refusal:

@@ -6,7 +6,7 @@ A draft belongs to one person. Its form is that of `intake.campaign.CampaignForm
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePath
@@ -106,8 +106,12 @@ def submitted_entity(services: Services, request: CampaignRequest) -> str | None
 
 def variables_of(services: Services, form: Mapping[str, Any]) -> dict[str, TemplateVariable]:
     """The variables of a form's templates, by name. A template that is gone has none."""
-    names = (name for name in check_names(form) if name in services.catalog)
-    return {name: variable for each in names for name, variable in services.catalog[each].variables.items()}
+    return _variables(services, check_names(form))
+
+
+def _variables(services: Services, templates: Iterable[str]) -> dict[str, TemplateVariable]:
+    present = (name for name in templates if name in services.catalog)
+    return {name: variable for each in present for name, variable in services.catalog[each].variables.items()}
 
 
 def save(services: Services, draft: Draft) -> Draft:
@@ -162,7 +166,7 @@ def _delete_upload(services: Services, upload_id: str | None) -> None:
 def _assign_at_first(services: Services, draft: Draft) -> Draft:
     """Use the header as it is where it fits, or the remembered assignment, and check the file; else a person has to assign."""
     choice = column_choice(services, draft)
-    remembered = _remembered(services, draft, choice) if choice.is_needed else []
+    remembered = _remembered(services, _mapping_key(draft, choice), choice) if choice.is_needed else []
     if choice.is_needed and not remembered:
         _assign(services, draft, [])
         return save(services, replace(draft, file_check=None))
@@ -170,10 +174,19 @@ def _assign_at_first(services: Services, draft: Draft) -> Draft:
     return check_file(services, draft)
 
 
-def _remembered(services: Services, draft: Draft, choice: ColumnChoice) -> list[str]:
+def remembered_columns(services: Services, owner: str, spec: Spec, path: Path) -> list[str]:
+    """The assignment that this person chose for a file of a campaign with this header; empty where its header fits as it is, or no
+    assignment is remembered. Raises BadInput where the file cannot be read."""
+    variables = _variables(services, spec.templates)
+    header = tuple(read_header(path))
+    choice = ColumnChoice(header, (), variables, bool(header) and not audience_columns.fits(header, variables))
+    return _remembered(services, (owner, _templates_key(spec.templates), _header_key(choice)), choice) if choice.is_needed else []
+
+
+def _remembered(services: Services, key: tuple[str, str, bytes], choice: ColumnChoice) -> list[str]:
     """The assignment that this person chose for a file with this header, if it fits the template as it is now."""
     with lend(services.pool) as connection:
-        columns = drafts.remembered_columns(connection, *_mapping_key(draft, choice))
+        columns = drafts.remembered_columns(connection, *key)
     try:
         audience_columns.check_assignment(columns or [], choice.header, choice.variables)
     except BadInput:
@@ -182,7 +195,15 @@ def _remembered(services: Services, draft: Draft, choice: ColumnChoice) -> list[
 
 
 def _mapping_key(draft: Draft, choice: ColumnChoice) -> tuple[str, str, bytes]:
-    return draft.owner, "+".join(sorted(check_names(draft.form))), audience_columns.fingerprint(choice.header)
+    return draft.owner, _templates_key(check_names(draft.form)), _header_key(choice)
+
+
+def _templates_key(names: Iterable[str]) -> str:
+    return "+".join(sorted(names))
+
+
+def _header_key(choice: ColumnChoice) -> bytes:
+    return audience_columns.fingerprint(choice.header)
 
 
 def column_choice(services: Services, draft: Draft) -> ColumnChoice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import IPv6Address, ip_address
@@ -178,9 +178,9 @@ def revoke(services: Services, principal: Principal, id_hash: bytes) -> bool:
 def _passes(services: Services, given: Credentials, origin: Origin) -> bool:
     if origin.is_known and _check(services, given):
         return True
-    passed = attempt(
-        services, origin.address, user_id(given.name), (lambda: False) if origin.is_known else lambda: _check(services, given)
-    )
+    named = user_id(given.name).encode("utf-8", "surrogatepass")
+    subjects = [_subject(services, "address", _network(origin.address)), _subject(services, "name", named)]
+    passed = _attempt(services, subjects, (lambda: False) if origin.is_known else lambda: _check(services, given))
     if passed is None:
         raise TooManyFailures
     return passed
@@ -209,13 +209,17 @@ def _take_code(connection: Connection, services: Services, user: str, sealed: st
     return any(users.take_recovery_code(connection, user, each) for each in recovery_hashes(services.secret, code))
 
 
-def attempt(services: Services, address: str, name: str, check: Callable[[], bool]) -> bool | None:
-    """Whether a check passes; None where it was not made, because too many before it failed.
+def attempt_in_session(services: Services, session: SignedIn, check: Callable[[], bool]) -> bool | None:
+    """Whether a check of somebody who is signed in passes; None where it was not made, because too many before it failed.
 
-    Failures are counted by the client's address and by the name that was tried. The ledger has keyed hashes of both.
+    Failures are counted by the session: those of others, at the address that an office shares or with this name, do not hold it up.
     """
-    named = name.encode("utf-8", "surrogatepass")
-    subjects = [_subject(services, "address", _network(address)), _subject(services, "name", named)]
+    return _attempt(services, [_subject(services, "session", session.id)], check)
+
+
+def _attempt(services: Services, subjects: Sequence[bytes], check: Callable[[], bool]) -> bool | None:
+    """Whether a check passes; None where it was not made, because too many before it failed. The ledger has keyed hashes of the
+    subjects by which failures are counted."""
     with lend(services.pool) as connection:
         failures = sign_in_failures.count_attempt(connection, subjects, services.clock())
     if failures is None:

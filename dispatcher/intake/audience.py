@@ -41,10 +41,12 @@ def audience_file(path: Path) -> AudienceFile | None:
     return None
 
 
-def read_audience(path: Path, rules: FileRules, skip: int = 0) -> Iterator[AudienceRow | AudienceError]:
-    """The rows of a file after the first `skip`, streamed, with the columns that were assigned to it, if any. Raises BadInput where
-    the file as a whole cannot be read."""
-    columns = replace(COLUMNS, by_position=assigned_columns(path))
+def read_audience(
+    path: Path, rules: FileRules, skip: int = 0, assigned: Sequence[str] = ()
+) -> Iterator[AudienceRow | AudienceError]:
+    """The rows of a file after the first `skip`, streamed, with the columns that are `assigned` to it, or were stored with it,
+    if any. Raises BadInput where the file as a whole cannot be read."""
+    columns = replace(COLUMNS, by_position=tuple(assigned) or assigned_columns(path))
     for row in read_rows(path, columns, rules, skip):
         if isinstance(row, UnreadableRow):
             yield AudienceError(row.line, row.field, row.reason)

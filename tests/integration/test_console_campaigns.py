@@ -251,6 +251,31 @@ def test_senders_are_those_that_the_policy_lists(web: tuple[Services, TestClient
         assert wrongs(marketer.post("/console/campaigns/new", **OPTIONS, sender="nobody")).keys() == {"sender"}
 
 
+def test_the_list_of_unreadable_rows_runs_no_formula(marketer: Marketer) -> None:
+    no = marketer.draft()
+    file = b"recipient,project,=HYPERLINK(1),offer_url\nanna,a bike,many,https://www.bank.example/loan\n"
+    assert marketer.upload(no, file, "customers.csv").headers["location"].endswith("/columns")
+    assert marketer.assign(no, "recipient", "data.project", "data.amount", "data.offer_url").status_code == 303
+    assert ",'=HYPERLINK(1)" in marketer.client.get(f"/console/drafts/{no}/faults.csv").text
+
+
+def test_a_mended_file_is_added_with_the_columns_of_the_draft(marketer: Marketer) -> None:
+    no = ready(marketer, seeds="jana-maes")
+    assert marketer.post(f"/console/drafts/{no}/submit").status_code == 303
+    mended = workbook(rows=[*ROWS[:2], ["carl", "a boat", 9_000, URL, ""]])
+    answer = marketer.client.post(
+        "/console/campaigns/spring-loan/rows",
+        data={"form_token": marketer.token},
+        files={"file": ("mended.xlsx", mended)},
+        headers={"Accept": "text/html"},
+        follow_redirects=False,
+    )
+    assert answer.status_code == 303, answer.text
+    found = overview.find(marketer.services, "spring-loan")
+    assert found is not None
+    assert found.audience == 6  # carl, and two who have a row already
+
+
 # -- what it would do --------------------------------------------------------------------------------------------------
 
 
@@ -262,6 +287,7 @@ def test_examples_show_profiles_only_with_the_right_and_are_recorded(marketer: M
     text = marketer.get(f"/console/drafts/{no}/examples")
     assert "a bike" in text
     assert "Annabel" not in text
+    assert "5.49" not in text  # neither the file nor a profile has an interest rate: the template's example would be untrue
     assert ("look", "anna") in acts(services)
     both = sign_in(marketer.client, services, "bea", [Role.MARKETER, Role.COMPLIANCE])
     bea = Marketer(services, marketer.client, both)

@@ -85,6 +85,7 @@ def test_failures_are_slowed_by_address_and_name(desk: SignInDesk) -> None:
         (noted,) = [each for each in alerts.newest(connection) if each.provider == "console"]
         rows = connection.execute("SELECT f::text FROM sign_in_failures f").fetchall()
     assert noted.code == "sign_in_failures"
+    assert "somebody guesses" in desk.client.get("/console", headers=PAGE).text
     assert not any("testclient" in text or "jana" in text for (text,) in rows)
 
 
@@ -325,3 +326,11 @@ def test_guesses_of_the_present_password_are_slowed(desk: SignInDesk) -> None:
     assert ["Too many" in text for text in texts] == [False] * 5 + [True] * 2
     desk.clock.pass_(61)
     assert desk.post("/console/password", token, old=PASSWORD, new=new, again=new).status_code == 303
+
+
+def test_failures_of_others_do_not_hold_up_a_change_of_password(desk: SignInDesk) -> None:
+    desk.enter()
+    session, new = dict(desk.client.cookies), "a long word of my own"
+    assert [desk.enter(name, "guess").status_code for name in ("jana", "bart", "cleo") for _ in range(2)] == [403] * 5 + [429]
+    desk.client.cookies.update(session)
+    assert desk.post("/console/password", desk.token("/console/password"), old=PASSWORD, new=new, again=new).status_code == 303

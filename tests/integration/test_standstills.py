@@ -15,7 +15,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from channels.base import Channel
-from dispatcher.campaigns import scheduler
+from dispatcher.campaigns import actions, scheduler
+from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.events import publication
 from dispatcher.ledger.connection import Connection, PoolOptions, lend, open_pool
@@ -26,7 +27,7 @@ from dispatcher.maintenance.standstills import Standstill, examine, lanes
 from dispatcher.runtime.services import Services
 from dispatcher.web.app import create
 from tests.chaos.proxy import Proxy
-from tests.integration.test_campaign_ends import submit
+from tests.integration.test_campaign_ends import open_chunks, submit
 from tests.support.services import Broker, Clock, make_services, work
 
 ALL = (BEAT, *lanes())
@@ -127,6 +128,17 @@ def test_a_campaign_without_progress_is_named(services: Services, clock: Clock) 
     work(services)
     publication.publish(services)
     assert found(services) == []
+
+
+def test_a_campaign_with_a_rate_is_not_idle_between_its_messages(services: Services, clock: Clock) -> None:
+    submit(services, rate_per_second=0.1, seeds=["jana-maes"])
+    clock.pass_(3600)  # it waits for its release, and all of its chunks are due
+    actions.apply(services, "spring", CampaignAction.RELEASE, "Bart")
+    work(services)
+    publication.publish(services)
+    assert (open_chunks(services), found(services)) == (1, [])
+    clock.pass_(30)
+    assert found(services) == [(Standstill.CAMPAIGN_IDLE, "spring")]
 
 
 def test_a_stopped_channel_is_named_with_its_code(services: Services, clock: Clock) -> None:

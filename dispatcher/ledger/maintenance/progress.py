@@ -21,10 +21,14 @@ def idle_campaigns(connection: Connection, now: datetime) -> list[IdleCampaign]:
 
     A worker that claims sets `touched_at` later than `published_at` and `repeats` to 0. A chunk that is published again because it
     seems lost counts `repeats`: that is no progress. So does the first publication count, but only since the campaign began.
+    Chunks that are done count as well: with a rate, each is done before the next one is published. `due_at` alone is no measure,
+    because all chunks of a campaign that waited for its release are due at once, and with a rate go one after the other.
     """
     rows = connection.execute(
         """
-        SELECT c.id, coalesce(max(k.touched_at) FILTER (WHERE k.repeats = 0 OR k.touched_at > k.published_at), min(k.due_at))
+        SELECT c.id, greatest(
+            coalesce(max(k.touched_at) FILTER (WHERE k.repeats = 0 OR k.touched_at > k.published_at), min(k.due_at)), c.started_at,
+            (SELECT max(d.done_at) FROM chunks d WHERE d.period = c.period AND d.campaign_no = c.no))
         FROM campaigns c JOIN chunks k ON k.period = c.period AND k.campaign_no = c.no
         WHERE c.state = 'running' AND k.done_at IS NULL AND k.due_at <= %s GROUP BY c.no ORDER BY 2, 1
         """,

@@ -137,11 +137,8 @@ def change_password(
     auditing.note(request, AuditNote(AuditAction.PASSWORD, "user", operator.principal.id))
     wrong = "" if form.new == form.again else "The two new passwords differ."
     if not wrong:  # guesses of the present password count as failed sign-ins do
-        passed = sessions.attempt(
-            services,
-            address_of(request),
-            operator.principal.id,
-            lambda: users.has_password(services, operator.principal.id, form.old),
+        passed = sessions.attempt_in_session(
+            services, operator.signed_in, lambda: users.has_password(services, operator.principal.id, form.old)
         )
         wrong = TOO_MANY if passed is None else "" if passed else WRONG
     if not wrong:

@@ -14,7 +14,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from dispatcher.campaigns import actions, overview, row_addition, scheduler
+from dispatcher.campaigns import actions, drafts, overview, row_addition, scheduler
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.row_addition import AddedRows, RowSource
 from dispatcher.domain.audit import AuditOutcome
@@ -81,7 +81,8 @@ def add_rows(
 
 
 def _add(services: Services, campaign_id: str, file: UploadFile | None, by: str) -> AddedRows | None:
-    """Add the rows of an uploaded file, which is deleted at once. Raises `BadInput` with the name that the operator knows."""
+    """Add the rows of an uploaded file, which is deleted at once. Its columns are assigned as for the draft. Raises `BadInput` with
+    the name that the operator knows."""
     name = PurePath((file.filename if file else None) or "").name
     if file is None or not name:
         raise BadInput(InputError("file", 0, "", "is missing: choose a .jsonl, .csv or .xlsx file"))
@@ -90,7 +91,10 @@ def _add(services: Services, campaign_id: str, file: UploadFile | None, by: str)
         with path.open("wb") as copy:
             copyfileobj(file.file, copy)
         try:
-            return row_addition.add_rows(services, campaign_id, RowSource(read_audience(path, services.policy.files), name), by)
+            found = overview.find(services, campaign_id, None)
+            columns = drafts.remembered_columns(services, by, found.spec, path) if found else []
+            rows = read_audience(path, services.policy.files, assigned=columns)
+            return row_addition.add_rows(services, campaign_id, RowSource(rows, name), by)
         except BadInput as error:
             raise BadInput(*(replace(fault, file=name) for fault in error.faults)) from None
 

@@ -125,13 +125,18 @@ def unreadable_rows(services: ServicesDependency, draft: OwnDraft) -> Response:
     return StreamingResponse(_csv(rows, _columns_of(services, draft)), media_type="text/csv; charset=utf-8", headers=headers)
 
 
+def _as_text(cell: str) -> str:
+    """A cell that no spreadsheet runs as a formula: files come from outside, and so do the names of their columns."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t")) else cell
+
+
 def _csv(rows: Iterator[AudienceError], columns: Mapping[str, str]) -> Iterator[str]:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(("line", "field", "reason", "column"))
     yield "\ufeff"  # spreadsheets read UTF-8 only with it
     for row in rows:
-        writer.writerow((row.line, row.field, row.message, columns.get(row.field, "")))
+        writer.writerow((row.line, *map(_as_text, (row.field, row.message, columns.get(row.field, "")))))
         yield text.getvalue()
         text.seek(0)
         text.truncate()
