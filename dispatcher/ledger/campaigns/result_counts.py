@@ -23,7 +23,7 @@ from dispatcher.domain.message import State
 from dispatcher.ledger.campaigns import report_counts
 from dispatcher.ledger.campaigns.lifecycle import Campaign
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.message_key import same_chunk
+from dispatcher.ledger.message_key import KEY, same_chunk
 
 
 @contextmanager
@@ -71,8 +71,8 @@ _OPT_OUTS = """
            OR subject = 'objection:marketing' AND new_value = 'on')
     GROUP BY recipient_id
 """
-_ATTRIBUTED = """
-    SELECT m.recipient_id, min(g.recorded_at) AS at FROM opt_out_origins g JOIN messages m USING (period, chunk, row, leg)
+_ATTRIBUTED = f"""
+    SELECT m.recipient_id, min(g.recorded_at) AS at FROM opt_out_origins g JOIN messages m USING ({KEY})
     WHERE g.campaign_no = %(no)s AND g.recorded_at < %(until)s GROUP BY m.recipient_id
 """
 _CONVERSIONS = "SELECT DISTINCT recipient_id FROM conversions WHERE campaign_no = %(no)s"

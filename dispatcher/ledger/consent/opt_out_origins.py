@@ -10,7 +10,7 @@ from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import GROUP_OF, Source
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent.hash_chain import ConsentEvent
-from dispatcher.ledger.message_key import SPEC, join_origin, key_of
+from dispatcher.ledger.message_key import KEY, KEY_ARRAYS, SPEC, join_origin, key_of, same_message
 from dispatcher.ledger.partitions import period_of
 
 NOT_ANSWERS = frozenset({Source.IMPORT, Source.ERASURE})  # sources that answer no message
@@ -19,15 +19,15 @@ DAYS_MAX = timedelta(days=60)  # after a message; the results of its campaign co
 
 # The named message, else the last one before the opt-out that can have caused it: advertising that the provider accepted.
 _RECORD = f"""
-INSERT INTO opt_out_origins (event_no, campaign_no, period, chunk, row, leg, recorded_at)
+INSERT INTO opt_out_origins (event_no, campaign_no, {KEY}, recorded_at)
 SELECT o.event_no, m.campaign_no, {key_of("m")}, o.recorded_at
 FROM unnest(%(event_no)s::bigint[], %(recipient_id)s::text[], %(said_at)s::timestamptz[], %(recorded_at)s::timestamptz[],
-            %(channels)s::text[], %(period)s::int[], %(chunk)s::bigint[], %(row)s::int[], %(leg)s::smallint[])
-     AS o (event_no, recipient_id, said_at, recorded_at, channels, period, chunk, row, leg)
+            %(channels)s::text[], {KEY_ARRAYS})
+     AS o (event_no, recipient_id, said_at, recorded_at, channels, {KEY})
 CROSS JOIN LATERAL (
     SELECT {key_of("m")}, m.campaign_no FROM messages m {join_origin("m")}
     WHERE m.recipient_id = o.recipient_id
-      AND CASE WHEN o.chunk IS NOT NULL THEN ({key_of("m")}) = (o.period, o.chunk, o.row, o.leg)
+      AND CASE WHEN o.chunk IS NOT NULL THEN {same_message("m", "o")}
           ELSE m.period >= %(first)s AND m.accepted_at BETWEEN o.said_at - %(longest)s AND o.said_at
                AND {SPEC}->>'kind' IS DISTINCT FROM 'service'
                AND (o.channels IS NULL OR m.channel = ANY (o.channels::text[])) END

@@ -176,8 +176,8 @@ def oldest_published(connection: Connection) -> Mapping[str, datetime]:
     rows = connection.execute(
         """
         SELECT CASE WHEN k.campaign_no IS NULL THEN 'transactional' ELSE 'campaign' END, min(k.published_at)
-        FROM chunks k LEFT JOIN campaigns c ON c.no = k.campaign_no
-        WHERE k.done_at IS NULL AND k.touched_at = k.published_at AND coalesce(c.state, 'running') = 'running'
+        FROM chunks k WHERE k.done_at IS NULL AND k.touched_at = k.published_at
+          AND NOT EXISTS (SELECT FROM campaigns c WHERE c.no = k.campaign_no AND c.state <> 'running')
         GROUP BY 1
         """
     ).fetchall()

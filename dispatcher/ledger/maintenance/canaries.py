@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from channels.base import Channel
 from dispatcher.domain.canaries import PREFIX, OptOutWay, RoundOutcome
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.message_key import same_chunk
 
 _LOCK = 7_306_341  # of the one transaction that replaces canaries
 
@@ -178,10 +179,10 @@ def jobs(connection: Connection, no: int) -> list[CanaryJob]:
     """The jobs of a round, oldest first."""
     with connection.cursor(row_factory=class_row(CanaryJob)) as cursor:
         return cursor.execute(
-            """
+            f"""
             SELECT j.period, j.chunk, j.channel, j.step, coalesce(m.state, 'pending') AS state, m.reason
-            FROM canary_jobs j LEFT JOIN messages m ON (m.period, m.chunk, m.row, m.leg) = (j.period, j.chunk, 0, 0)
+            FROM canary_jobs j LEFT JOIN messages m ON {same_chunk("m", "j")} AND (m.row, m.leg) = (0, 0)
             WHERE j.round_no = %s ORDER BY j.chunk
-            """,
+            """.encode(),
             (no,),
         ).fetchall()

@@ -10,18 +10,18 @@ from psycopg.rows import class_row
 
 from dispatcher.domain.canaries import OptOutLags, OptOutWay
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.message_key import same_chunk, same_message
 
 # The hand-off is before the provider's answer is settled, so this is an upper limit of it. A push has no delivery report: its
 # arrival is the provider's answer.
-_MEASURE = """
+_MEASURE = f"""
     WITH sent AS (
         SELECT r.no, r.answered_at, m.claimed_at, m.accepted_at, m.state,
                CASE WHEN m.channel = 'push' THEN m.accepted_at ELSE (
                    SELECT min(e.at) FROM provider_events e
-                   WHERE (e.period, e.chunk, e.row, e.leg) = (m.period, m.chunk, m.row, m.leg)
-                     AND e.kind IN ('delivered', 'read')) END AS arrived_at
+                   WHERE {same_message("e", "m")} AND e.kind IN ('delivered', 'read')) END AS arrived_at
         FROM canary_rounds r JOIN canary_jobs j ON j.round_no = r.no
-        JOIN messages m ON (m.period, m.chunk, m.row) = (j.period, j.chunk, 0)
+        JOIN messages m ON {same_chunk("m", "j")} AND m.row = 0
         WHERE r.no = %(no)s AND m.claimed_at IS NOT NULL
     ), lags AS (
         SELECT coalesce(max(extract(epoch FROM claimed_at - answered_at)), 0)::float8 AS claim,
