@@ -142,12 +142,12 @@ def precheck(template: MailTemplate, requirements: ContentRequirements, roles: G
     hosts = requirements.hosts
     literals = (literal for each in texts for literal in each.literals)
     fixed_links = frozenset(link for each in literals for link in text_links(each, *known_hosts(hosts)))
-    if hosts and not requirements.to_partner and not _all_own(mail, texts, fixed_links, hosts):
-        return None
     own = roles.unsubscribe_html | roles.preferences_html
     readers_own, closed = own | roles.unsubscribe_text | roles.preferences_text, _closed_gaps(texts)
-    if not readers_own.intersection(gap for each in texts for gap in each.gaps) <= closed:
-        return None  # the text goes on in the address, which is the reader's own no more
+    # A text that goes on in the reader's own address makes another one of it.
+    goes_on = not readers_own.intersection(gap for each in texts for gap in each.gaps) <= closed
+    if goes_on or (hosts and not requirements.to_partner and not _all_own(mail, texts, fixed_links, hosts)):
+        return None
     own_gaps: set[int] = set()
     with_values: list[tuple[TextTemplate, bool]] = []
     for link, gapped in links:
