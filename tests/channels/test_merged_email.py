@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from channels.base import Channel, Email, MailTemplate, MergedEmail, Outbound, TextTemplate
 from channels.http import HttpTransport
 from channels.providers.sendgrid import SendGrid
-from channels.urlencoded import encode_form
 
 FORM = MailTemplate(
     TextTemplate(("Dear ", "!"), (0,)),
@@ -48,8 +44,3 @@ def test_its_request_is_the_same_to_the_byte(adapter: SendGrid, value: str) -> N
 
 def test_it_assembles_to_the_plain_mail() -> None:
     assert of_pieces("a", "b", "c").assemble() == as_written("a", "b", "c")
-
-
-@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"]))))
-def test_forms_are_encoded_as_by_the_standard_library(fields: dict[str, str]) -> None:
-    assert encode_form(fields) == urlencode(fields)
