@@ -152,6 +152,19 @@ def holds_no_link(text: str) -> bool:
     return not _LINK_START.search(text) and (text.isascii() or not _UNUSUAL.search(text))
 
 
+def words_with_links(text: str) -> Iterator[str]:
+    """The words, divided by spaces, that together hold all links of a text. Some of them may hold none."""
+    if not text.isascii() and _UNUSUAL.search(text):
+        yield from text.split(" ")
+        return
+    end = 0
+    while match := _LINK_START.search(text, end):
+        start = text.rfind(" ", end, match.start()) + 1 or end
+        end = text.find(" ", match.start())
+        end = len(text) if end < 0 else end
+        yield text[start:end]
+
+
 def may_name_host(text: str) -> bool:
     """Whether a text could hold a link: cheap, and true for some that hold none."""
     return "." in text or "/" in text or not text.isascii()

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from channels.base import Channel, Sms, WhatsApp
 from channels.sms_segments import count_segments
 from dispatcher.content import LinkHosts, Template, check, load
-from dispatcher.content.links import text_links
+from dispatcher.content.guard import ContentRequirements, failed_check
+from dispatcher.content.links import _SMS_REPLACEMENTS, gsm_typography, text_links, words_with_links
+from dispatcher.content.render_request import MessageLinks
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.intake.campaign import ValidationContext, parse_campaign
 from dispatcher.intake.errors import BadInput
@@ -393,3 +395,25 @@ PIECES = st.sampled_from(
 def test_a_cheap_look_finds_every_text_with_a_link(text: str) -> None:
     surely = "https://x.example/ "  # beside it a text is read in full
     assert text_links(f"{surely}\n{text}", {"kbc.be"})[1:] == text_links(text, {"kbc.be"})
+
+
+@example("www. kbc.be \u00ad//kbc.be")
+@given(st.lists(PIECES | st.sampled_from([" ", "\n", "@", "\u0338", "\u00b4"]), max_size=12).map("".join))
+def test_the_words_of_a_text_hold_all_its_links(text: str) -> None:
+    in_words = [link for word in words_with_links(text) for link in text_links(word, {"kbc.be"})]
+    assert sorted(in_words) == sorted(text_links(text, {"kbc.be"}))
+
+
+@given(st.text(st.sampled_from([chr(number) for number in range(0x2100)])))
+def test_replacements_for_an_sms_are_those_of_the_table(text: str) -> None:
+    assert gsm_typography(text) == text.translate(str.maketrans(_SMS_REPLACEMENTS))
+
+
+def test_what_stands_at_the_readers_link_is_checked() -> None:
+    own = "https://bank.example/u/abc"
+    requirements = ContentRequirements(
+        True, "", "", "Bank", MessageLinks(own, ""), to_partner=True, own_hosts=frozenset({"bank.example"}), hosts=HOSTS
+    )
+    assert failed_check(Sms(f"Bank {own} {own}"), "", requirements) is None
+    for text in (f"//evil.example/{own}", f"{own}\nhttps://evil.example/a", f"{own} evil.example/a", f"https://evil.example?{own}"):
+        assert failed_check(Sms(f"Bank {own} {text}"), "", requirements) == "link_host"
