@@ -159,7 +159,7 @@ def words_with_links(text: str) -> Iterator[str]:
         return
     end = 0
     while match := _LINK_START.search(text, end):
-        start = text.rfind(" ", end, match.start()) + 1 or end
+        start = text.rfind(" ", end, match.start()) + 1
         end = text.find(" ", match.start())
         end = len(text) if end < 0 else end
         yield text[start:end]
