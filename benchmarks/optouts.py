@@ -19,6 +19,7 @@ from channels.sandbox import SandboxClient, running
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.ledger.connection import open_pool
 from dispatcher.ledger.migrations import migrate
+from dispatcher.runtime.ledger_watch import LedgerWatch
 
 WORKERS = 3
 
@@ -33,7 +34,9 @@ def measure(bench: BenchEnvironment, people: int) -> OptOutRace:
         sandbox = stack.enter_context(running())
         sandbox.set_events(twilio_statuses=False)
         pools = [stack.enter_context(open_pool(url)) for _ in range(WORKERS)]
-        worker_services = [replace(bench.services, pool=pool, providers=_adapters(bench, sandbox)) for pool in pools]
+        worker_services = [
+            replace(bench.services, pool=pool, providers=_adapters(bench, sandbox), ledger_watch=LedgerWatch()) for pool in pools
+        ]  # the marks of the other database's claims would look like a restore of this one
         approve_waiting(worker_services[0], "benchmarks")
         return race_optouts(worker_services, sandbox, people, random.Random(2026))
 
