@@ -60,7 +60,7 @@ class RabbitChannel(pyamqp.Channel):
 
 
 class RabbitConnection(pyamqp.Connection):
-    """The same."""
+    """py-amqp's connection, with channels that have our priorities."""
 
     Channel = RabbitChannel
 

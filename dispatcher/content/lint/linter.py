@@ -17,10 +17,10 @@ from dispatcher.content.lint.deliverability import deliverability
 from dispatcher.content.lint.facts import example_facts, facts
 from dispatcher.content.lint.findings import LintFinding, lint_rules
 from dispatcher.content.lint.law import law
-from dispatcher.content.lint.leftovers import leftovers
 from dispatcher.content.lint.link_texts import link_texts
 from dispatcher.content.lint.links import links
 from dispatcher.content.lint.phrases import phrases
+from dispatcher.content.lint.placeholders import placeholders
 from dispatcher.content.lint.plain_values import plain_values
 from dispatcher.content.lint.push_lengths import push_lengths
 from dispatcher.content.lint.rendering import chosen_links, declared_categories, withheld
@@ -50,7 +50,7 @@ _GUARD_CODES: Mapping[str, tuple[str, ...]] = {
 _REFERENCE = re.compile(r"""(?:extends|from|import|include)\s+["']([^"']+)["']""")
 _OF_ONE_MESSAGE = (
     *(accessibility, link_texts, deliverability, links, contact_links),
-    *(law, service_texts, phrases, dates, leftovers, tag_pairs),
+    *(law, service_texts, phrases, dates, placeholders, tag_pairs),
 )
 _OF_MESSAGES = ("", " without its optional variables")  # the sets of values with which whole messages are read
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from channels.base import Channel
+from channels.sandbox import signed_calls
 from channels.sandbox.client import SandboxClient
-from channels.sandbox.events import text_headers
+from channels.sandbox.signed_calls import REPLIES_BY, MailEvent, SignedCall
 from dispatcher.consent import preferences
 from dispatcher.consent.acknowledgement import Publish
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
@@ -29,7 +30,6 @@ from dispatcher.maintenance.canaries.web_client import call
 from dispatcher.runtime.services import Services
 
 ACTOR = "canary"
-REPLIES_BY, EVENTS_BY = "twilio", "sendgrid"  # whose webhooks carry the STOP reply and the provider event
 _NEEDED: Mapping[OptOutWay, Channel] = {
     OptOutWay.ONE_CLICK: Channel.EMAIL,
     OptOutWay.PREFERENCE_CENTRE: Channel.EMAIL,
@@ -120,41 +120,30 @@ def _stop_reply(visit: Visit) -> None:
 
 
 def _reply(visit: Visit, text: str) -> None:
-    """A reply by SMS, as Twilio reports and signs it."""
+    """A reply by SMS, signed as the provider signs it."""
     services = visit.services
-    url = f"{services.public_url}/webhooks/{REPLIES_BY}/inbound"
-    number = addresses_of(services, OptOutWay.STOP_REPLY).get(Channel.SMS, "")
-    sid = f"SM{visit.number}{text}"
-    form = {"MessageSid": sid, "SmsSid": sid, "From": number, "To": number, "Body": text, "NumMedia": "0"}
-    call("POST", url, urlencode(form).encode(), text_headers(url, form, services.webhook_keys[REPLIES_BY]))
+    number, token = addresses_of(services, OptOutWay.STOP_REPLY).get(Channel.SMS, ""), services.webhook_keys[REPLIES_BY]
+    _send(signed_calls.reply(services.public_url, number, text, f"SM{visit.number}{text}", token))
 
 
 def _provider_event(visit: Visit) -> None:
     _report(visit, "group_unsubscribe")
 
 
-def _report(visit: Visit, event: str, later_seconds: int = 0) -> None:
-    """An event of SendGrid, as it reports and signs it. The answer means that it is stored: the inbound lane applies it."""
+def _report(visit: Visit, name: str, later_seconds: int = 0) -> None:
+    """An event of the provider, signed by the sandbox. The answer means that it is stored: the inbound lane applies it."""
     services, settings = visit.services, visit.services.canaries
-    now = int(services.clock().timestamp())
-    row = {
-        "event": event,
-        "email": addresses_of(services, OptOutWay.PROVIDER_EVENT)[Channel.EMAIL],
-        "timestamp": now + later_seconds,
-        "sg_event_id": f"canary-{visit.number}-{event}",
-    }
-    if visit.message_id:
-        row["message_id"] = visit.message_id
-    body = json.dumps([row])
+    now, address = int(services.clock().timestamp()), addresses_of(services, OptOutWay.PROVIDER_EVENT)[Channel.EMAIL]
+    event = MailEvent(name, f"canary-{visit.number}-{name}", address, now + later_seconds, visit.message_id)
     try:
-        signature = SandboxClient(settings.sandbox_url if settings else "").sign_sendgrid(str(now), body)
+        signed = signed_calls.mail_event(services.public_url, event, now, SandboxClient(settings.sandbox_url if settings else ""))
     except (OSError, ValueError):
         raise CannotMeasure("sandbox_unreachable") from None
-    headers = {
-        "X-Twilio-Email-Event-Webhook-Signature": signature,
-        "X-Twilio-Email-Event-Webhook-Timestamp": str(now),
-    }
-    call("POST", f"{services.public_url}/webhooks/{EVENTS_BY}", body.encode(), {**JSON, **headers})
+    _send(signed)
+
+
+def _send(signed: SignedCall) -> None:
+    call("POST", signed.url, signed.body, signed.headers)
 
 
 def _branch(visit: Visit) -> None:

@@ -1,4 +1,4 @@
-"""What an author or another program left in a text: placeholders, markup that is shown as such, broken characters."""
+"""What does not belong in a finished text: placeholders, markup that is shown as such, broken characters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CODE = (
 )
 
 
-def leftovers(sample: LintSample) -> Iterator[LintFinding]:
+def placeholders(sample: LintSample) -> Iterator[LintFinding]:
     """The findings in one message: the first of each kind in each part."""
     for part, text in sample.texts:
         for code, patterns, message in (
