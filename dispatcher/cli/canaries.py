@@ -46,7 +46,10 @@ def status(
         out.print(OFF)
     names = ("way", "opt-outs", "measured", "late", *(f"arrival {name}" for name in PERCENTILES), "hand-off max", "claim max")
     columns = ("way", "rounds", "measured", "late", *(f"arrival_{name}" for name in PERCENTILES), "hand_off_max", "claim_max")
-    rows("seconds after the opt-out", names, [[each[name] for name in columns] for each in view["by_way"]])
+    if view["by_way"]:
+        rows("seconds after the opt-out", names, [[each[name] for name in columns] for each in view["by_way"]])
+    else:
+        out.print("nothing was measured in this time")
     if view["late"]:
         late = ("no", "way", "answered_at", "claim_seconds", "hand_off_seconds", "arrival_seconds")
         rows("\nlate", late, [[each[name] for name in late] for each in view["late"]])
