@@ -83,7 +83,7 @@ def examples(services: Services, draft: Draft, with_profiles: bool) -> list[Exam
             entry = message.entry
             if entry.state is State.CLAIMED and message.outbounds and entry.channel:
                 in_profiles.update(*entry.candidate.facts.profile.values())
-                found.setdefault((entry.candidate.facts.language, entry.channel), (message, entry.decision["job"][1]))
+                found.setdefault((entry.candidate.facts.language, entry.channel), (message, entry.document["job"][1]))
 
     submission = drafts.submission_of(services, draft)
     audience = islice(submission.audience, EXAMPLE_ROWS_MAX)
@@ -94,10 +94,10 @@ def examples(services: Services, draft: Draft, with_profiles: bool) -> list[Exam
 def _example(services: Services, message: PreparedMessage, template: str, in_profiles: Set[str] | None) -> Example:
     """The example of a message. `in_profiles`: what profiles have, for a person who may not see their values."""
     entry, outbound = message.entry, message.outbounds[0]
-    facts, mode = entry.candidate.facts, Mode(entry.decision["legs"][0][1])
+    facts, mode = entry.candidate.facts, Mode(entry.document["legs"][0][1])
     content, is_real = outbound.content, True
     if in_profiles is not None:
-        shown, entity = services.catalog[template], entry.decision["job"][0]
+        shown, entity = services.catalog[template], entry.document["job"][0]
         names = senders(services.policy.entities[entity], entity)
         request = example_request(shown, outbound.channel, facts.language, mode, entry.candidate.data, names)
         optional = {name for name, variable in shown.variables.items() if not variable.required}

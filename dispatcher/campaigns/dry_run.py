@@ -133,8 +133,8 @@ class _RollBack(Exception):
 
 def _obstacles(entry: ClaimEntry) -> set[Obstacle]:
     """What is against channels, also where another channel is used."""
-    objections = {Obstacle(channel, code) for code, _, _, *channels in entry.decision.get("reasons", ()) for channel in channels}
-    if (content := entry.decision.get("content")) and entry.channel:
+    objections = {Obstacle(channel, code) for code, _, _, *channels in entry.document.get("reasons", ()) for channel in channels}
+    if (content := entry.document.get("content")) and entry.channel:
         objections.add(Obstacle(entry.channel, content["code"], content["where"]))
     return objections
 
@@ -214,7 +214,7 @@ def _needs(connection: Connection, policy: Policy, submission: Submission, loade
 
 def _variants(spec: Spec, entries: Sequence[ClaimEntry]) -> Counter[str]:
     name_of = {template: name for name, template in spec.variants}
-    templates = (entry.decision["job"][1] for entry in entries if entry.state is State.CLAIMED)
+    templates = (entry.document["job"][1] for entry in entries if entry.state is State.CLAIMED)
     return Counter(name_of[template] for template in templates if template in name_of)
 
 

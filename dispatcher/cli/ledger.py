@@ -30,9 +30,17 @@ def verify(as_json: Json = False) -> None:
 
 
 @app.command()
-def migrate(as_json: Json = False) -> None:
-    """Bring the schema to this version, and check the secret key. Run it as the owner, before the processes of a new version."""
+def migrate(
+    end_upgrade: Annotated[
+        bool, typer.Option("--end-upgrade", help="No older version runs any more: refuse them, and write what they cannot read.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring the schema to this version, and check the secret key. Run it as the owner, before the processes of a new version; and
+    with --end-upgrade after the last process of the old version has ended."""
     bootstrap.check_ledger_keys(bootstrap.settings())
+    if end_upgrade:
+        bootstrap.end_upgrade()
     if as_json:
         print_json({"migrated": True})
     else:

@@ -31,6 +31,7 @@ from dispatcher.delivery.token_links import TokenLinks
 from dispatcher.delivery.whatsapp_texts import allowed_texts, content_sids, with_content_sid
 from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
+from dispatcher.domain.decision_skeleton import with_content
 from dispatcher.domain.errors import WorkerDraining
 from dispatcher.domain.message import Job, Kind, Mode, State
 from dispatcher.domain.recipient import Facts
@@ -43,6 +44,7 @@ from dispatcher.ledger.delivery.chunks import Chunk, find_chunk
 from dispatcher.ledger.delivery.claims import CampaignGate, Claim, ClaimEntry
 from dispatcher.ledger.delivery.unresolved import RESTORED
 from dispatcher.policy import decide, record, variant_of
+from dispatcher.policy.compact_record import compact
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable
 from dispatcher.runtime.tracing import span
@@ -304,7 +306,8 @@ def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped_chan
     job = job_of(services, chunk, candidate)
     decision = decide(job, candidate.facts, services.policy, now)
     template = template_in(services, chunk, job.info.template)
-    document = record(decision, candidate.facts, services.policy, job, _used(template, decision))
+    write = compact if services.compact_records else record
+    document = write(decision, candidate.facts, services.policy, job, _used(template, decision))
     if isinstance(decision, Refuse):
         code = decision.headline.code
         return PreparedMessage(
@@ -325,7 +328,7 @@ def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped_chan
             content = with_content_sid(content, sids, candidate.facts.language, template.render_mode(permission.mode))
         sender = text_sender(chunk.spec, services.policy.entities[job.entity], permission.channel)
     except ContentRefusal as refusal:
-        refused = {**document, "content": {"code": refusal.code, "where": refusal.variable}}
+        refused = with_content(document, refusal.code, refusal.variable)
         return PreparedMessage(ClaimEntry(candidate, State.REFUSED, permission.channel, refusal.code, None, refused))
     entry = ClaimEntry(candidate, State.CLAIMED, permission.channel, None, None, document)
     return PreparedMessage(entry, tuple(outbounds(chunk, candidate, permission.channel, content, now, sender)))

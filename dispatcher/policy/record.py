@@ -13,6 +13,7 @@ from typing import Any
 
 from channels.base import Channel
 from dispatcher.domain.decision import Decision, Hold, Permission, Reason, ReasonCode, Refuse, Send
+from dispatcher.domain.decision_skeleton import merge_reasons
 from dispatcher.domain.message import Job, Mode
 from dispatcher.domain.recipient import Choice, Facts
 from dispatcher.policy.data import Policy
@@ -41,7 +42,7 @@ def record(decision: Decision, facts: Facts, policy: Policy, job: Job, used: Ite
     info = job.info
     document: Record = {
         "policy": policy.digest,
-        "is": _NAMES[type(decision)],
+        "is": DECISION_NAMES[type(decision)],
         "job": [job.entity, info.template, info.kind.value, info.offer_type],
     }
     if permissions:
@@ -51,8 +52,8 @@ def record(decision: Decision, facts: Facts, policy: Policy, job: Job, used: Ite
             document["allowed" if used is None else "used"] = sorted(categories)
     if decision.reasons:
         document["reasons"] = _reasons(decision.reasons)
-    if choices := _supporting_choices(decision, facts, policy, job):
-        document["choices"] = choices
+    if choices := supporting_choices(decision, facts, policy, job):
+        document["choices"] = {subject: _choice(choice) for subject, choice in choices}
     if job.approval:
         document["approval"] = job.approval
     if isinstance(decision, Hold):
@@ -60,7 +61,8 @@ def record(decision: Decision, facts: Facts, policy: Policy, job: Job, used: Ite
     return document
 
 
-_NAMES: Mapping[type, str] = {Send: "send", Hold: "hold", Refuse: "refuse"}
+_NONE: frozenset[str] = frozenset()
+DECISION_NAMES: Mapping[type, str] = {Send: "send", Hold: "hold", Refuse: "refuse"}
 
 
 def events_in(document: Mapping[str, Any]) -> list[str]:
@@ -96,29 +98,26 @@ def from_record(document: Mapping[str, Any]) -> DecisionRecord:
 
 def _reasons(reasons: tuple[Reason, ...]) -> list[list[str]]:
     """One entry per objection: code, rule, evidence, then the channels on which it was raised."""
-    merged: dict[tuple[str, str, str], list[str]] = {}
-    for reason in reasons:
-        merged.setdefault((reason.code.value, reason.rule, reason.evidence), []).append(reason.channel.value)
+    merged = merge_reasons([(each.code.value, each.channel.value, each.rule, each.evidence) for each in reasons])
     return [[*objection, *channels] for objection, channels in merged.items()]
 
 
-def _supporting_choices(decision: Decision, facts: Facts, policy: Policy, job: Job) -> dict[str, list[str]]:
-    """The choice for this offer type, the switches of the permitted channels, and each choice that a reason cites."""
-    choices: dict[str, list[str]] = {}
+def supporting_choices(decision: Decision, facts: Facts, policy: Policy, job: Job) -> list[tuple[str, Choice]]:
+    """The choice for this offer type, the switches of the permitted channels, and each choice that a reason cites; by subject."""
+    choices: list[tuple[str, Choice]] = []
     offer = job.info.offer_type
     if offer is None:  # a service message needs no choice
         return choices
-    cited = {reason.evidence for reason in decision.reasons}
-    permissions = decision.permissions if isinstance(decision, Send) else ()
-    groups = {policy.groups[each.channel] for each in permissions}
+    cited = {reason.evidence for reason in decision.reasons} if decision.reasons else _NONE
+    groups = {policy.groups[each.channel] for each in decision.permissions} if isinstance(decision, Send) else _NONE
     if (chosen := facts.offers.get(offer)) is not None:
-        choices[f"offers.{offer}"] = _choice(chosen)
+        choices.append((f"offers.{offer}", chosen))
     for group, choice in facts.switches.items():
         if group in groups or choice.event in cited:
-            choices[f"switches.{group}"] = _choice(choice)
+            choices.append((f"switches.{group}", choice))
     for subject, objection in (("object_marketing", facts.object_marketing), ("object_profiling", facts.object_profiling)):
         if objection is not None and (objection.event in cited or objection.value != "off"):
-            choices[subject] = _choice(objection)
+            choices.append((subject, objection))
     return choices
 
 

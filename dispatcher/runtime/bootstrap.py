@@ -33,12 +33,12 @@ from dispatcher.content import Catalog, InvalidTemplates, TemplateError
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import EngineError, Engines, engines
-from dispatcher.ledger import partitions, roles, secret_keys
+from dispatcher.ledger import decision_skeletons, partitions, roles, secret_keys
 from dispatcher.ledger.connection import POOLER, Connection, PoolOptions, connect_once, lend, open_pool
 from dispatcher.ledger.maintenance import contract_texts, policies
 from dispatcher.ledger.maintenance.heartbeats import forget_heartbeats
 from dispatcher.ledger.maintenance.upgrade_state import program_mark
-from dispatcher.ledger.migrations import HEAD, migrate
+from dispatcher.ledger.migrations import HEAD, migrate, refuse_older_programs
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.policy.contracts import Contracts, read_contracts, with_contracts
 from dispatcher.runtime import drain
@@ -187,6 +187,11 @@ def introduce_key() -> int:
         return secret_keys.introduce(connection, ring)
 
 
+def end_upgrade() -> None:
+    """Let no program before this version use the ledger any more. Raises `KeyMismatch`, `LedgerUnavailable`."""
+    refuse_older_programs(check_ledger_keys(settings()))
+
+
 def create_roles() -> Mapping[str, str]:
     """Create the database roles with fewer rights, and grant these; returns what each is for. Raises `LedgerUnavailable`."""
     database_url = joined_engines().database_url
@@ -283,6 +288,7 @@ def services(
         contract_texts.store(connection, contracts(config.contracts).rows(), utc_now())
         partitions.create_ahead(connection, utc_now())
         name_open_versions(connection, rules, catalog)
+        has_compact_records = decision_skeletons.are_allowed(connection)
     set_alert_sink(alert_sink(pool, utc_now))
     return Services(
         pool=pool,
@@ -305,6 +311,7 @@ def services(
         random=random.SystemRandom().random,
         sleep=time.sleep,
         is_draining=drain.is_draining,
+        compact_records=config.compact_records and has_compact_records,
         seal_required=config.seal_required,
         template_client=template_client(config),
         whatsapp_is_sandbox=config.providers[Channel.WHATSAPP] == SANDBOX,

@@ -97,6 +97,7 @@ class Services:
     clock: Callable[[], datetime]
     random: Callable[[], float]
     sleep: Callable[[float], None]
+    compact_records: bool = True  # decisions are written without what many have in common
     seal_required: bool = False  # the public tasks refuse plain arguments
     template_client: TemplateClient | None = field(default=None, repr=False)  # where WhatsApp needs approved templates
     whatsapp_is_sandbox: bool = False  # nobody is reached: templates are pushed without being asked

@@ -83,6 +83,7 @@ class Settings:
     in_flight: int  # messages that one worker process may have claimed and not settled
     lease_seconds: float  # how long a worker may take from claim to settlement before its claims count as lost
     contracts: Path = SHIPPED_CONTRACTS  # the texts of the contract for tailored messages
+    compact_records: bool = True  # decisions are written without what many have in common
     seal_required: bool = False  # the public Celery tasks refuse plain arguments
     upload_bytes_max: int = 4_000_000_000  # of an uploaded audience, as sent and as unpacked
     upload_ratio_max: float = 200.0  # unpacked bytes for each byte sent
@@ -195,6 +196,13 @@ def _settings(read: EnvironmentReader) -> Settings:
         lease_seconds=lease_seconds,
         specialise=read.choice(
             "DISPATCHER_SPECIALISE", ("on", "off"), "on", about="render along compiled paths; `off` runs the template each time"
+        )
+        == "on",
+        compact_records=read.choice(
+            "DISPATCHER_COMPACT_RECORDS",
+            ("on", "off"),
+            "on",
+            about="store once what the decisions of many messages have in common; `off`: each decision is a complete document",
         )
         == "on",
         seal_required=read.choice(

@@ -9,6 +9,7 @@ from typing import Any
 from dispatcher.domain.message import State
 from dispatcher.ledger.campaigns.lifecycle import Campaign
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.decision_skeletons import template_in
 from dispatcher.ledger.message_key import same_chunk
 
 
@@ -87,7 +88,7 @@ def _variants(connection: Connection, campaign: Campaign, parameters: Mapping[st
     counted: dict[str, dict[str, int]] = {name: {} for name, _ in campaign.spec.variants}
     name_of = {template: name for name, template in campaign.spec.variants}
     for template, state, count in connection.execute(
-        f"SELECT m.decision->'job'->>1, m.state, count(*) {_LEGS} GROUP BY 1, 2", parameters
+        f"SELECT {template_in('m')}, m.state, count(*) {_LEGS} GROUP BY 1, 2", parameters
     ):
         if template in name_of:
             counted[name_of[template]][state] = count

@@ -23,6 +23,7 @@ from dispatcher.domain.message import State
 from dispatcher.ledger.campaigns import report_counts
 from dispatcher.ledger.campaigns.lifecycle import Campaign
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.decision_skeletons import template_in
 from dispatcher.ledger.message_key import KEY, same_chunk
 
 
@@ -208,7 +209,7 @@ def _answered(what: str, campaign: Campaign, attempted: int, held_out: int) -> T
 
 
 def _template(campaign: Campaign) -> str:
-    return "coalesce(m.decision->'job'->>1, '')" if campaign.spec.variants else "''"
+    return f"coalesce({template_in('m')}, '')" if campaign.spec.variants else "''"
 
 
 def _name(by: Dimension | None) -> str:

@@ -15,6 +15,7 @@ from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import UnknownRecipient
 from dispatcher.domain.preferences import BadChoice, Change
 from dispatcher.domain.recipient import Device, Source
+from dispatcher.ledger import decision_skeletons
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import address_keys, events
 from dispatcher.ledger.consent.address_keys import Address
@@ -315,4 +316,9 @@ def export(connection: Connection, recipient_id: str) -> dict[str, Any]:
     with connection.transaction():
         shown = show(connection, recipient_id)
         row = connection.execute(_EXPORT, {"id": recipient_id}).fetchone()
-    return {**shown, **(row[0] if row else {})}
+        found = row[0] if row else {}
+        messages = found.get("messages", [])
+        decisions = decision_skeletons.expand_all(connection, [message["decision"] for message in messages])
+    for message, decision in zip(messages, decisions, strict=True):
+        message["decision"] = decision
+    return {**shown, **found}

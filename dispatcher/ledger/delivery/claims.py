@@ -13,9 +13,11 @@ from psycopg.errors import UniqueViolation
 from pydantic_core import to_json
 
 from channels.base import Channel
+from dispatcher.domain.decision_skeleton import CompactRecord
 from dispatcher.domain.message import Kind, State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import GROUP_OF
+from dispatcher.ledger import decision_skeletons
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import cap_reservations, fallback_legs, households, unresolved
 from dispatcher.ledger.delivery.candidates import Candidate
@@ -38,7 +40,12 @@ class ClaimEntry:
     channel: Channel | None
     reason: str | None
     until: datetime | None
-    decision: Mapping[str, Any]
+    decision: Mapping[str, Any] | CompactRecord
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The complete record of the decision."""
+        return self.decision.document() if isinstance(self.decision, CompactRecord) else self.decision
 
 
 class CampaignGate(StrEnum):
@@ -88,7 +95,7 @@ _CLAIM = """
              AS e (row, leg, recipient_id, version, seen, seen_by_address, attempts, channel, state, reason, until, decision)
         LEFT JOIN locked l ON l.id = e.recipient_id
         WHERE coalesce((SELECT is_open FROM gate), %(no)s IS NULL AND {released})
-    ), changed AS MATERIALIZED (
+    ){absent}, changed AS MATERIALIZED (
         SELECT row FROM asked WHERE is_changed
         UNION ALL
         SELECT suppressed_meanwhile(array_agg(a.row), array_agg(a.channel), array_agg(a.address_key), %(commercial)s)
@@ -117,6 +124,7 @@ _CLAIM = """
     UNION ALL SELECT 'lost', row, leg FROM asked WHERE (row, leg) NOT IN (SELECT row, leg FROM entered)
     UNION ALL SELECT 'claim', (extract(epoch FROM now()) * 1000000)::bigint, claim_no FROM number
     UNION ALL SELECT 'generation', max(no), 0 FROM ledger_generations
+    {forgotten}
     UNION ALL SELECT 'closed', 0, 0 WHERE NOT coalesce((SELECT is_open FROM gate), %(no)s IS NULL AND {released})
 """
 # Withdrawing an approval pauses the campaign, which the gate checks. A trigger has no campaign, so its claim checks the approval
@@ -124,13 +132,19 @@ _CLAIM = """
 _WITHDRAWN = """
         UNION ALL SELECT row FROM asked WHERE state = 'claimed' AND NOT approval_stands(%(approval)s)
 """
+# Nothing is written that names a skeleton which the ledger lacks: the messages are decided again, and their skeletons stored again.
+_LACKS_SKELETONS = """
+        UNION ALL SELECT row FROM asked WHERE EXISTS (SELECT FROM absent)
+"""
+_FORGOTTEN = "UNION ALL SELECT 'forgotten', 0, 0 WHERE EXISTS (SELECT FROM absent)"
 
 
-@lru_cache(maxsize=16)
-def _statement(*, exclusive: bool, limited: bool, by_address: bool, approved: bool) -> str:
+@lru_cache(maxsize=32)
+def _statement(*, exclusive: bool, limited: bool, by_address: bool, approved: bool, compact: bool) -> str:
     """The claim with what applies: locks that keep out other claims too, limits by person and address, the look at a trigger's
-    approval."""
+    approval, and at the skeletons of compact records."""
     changed = [
+        *([_LACKS_SKELETONS] if compact else []),
         *([cap_reservations.MEANWHILE] if limited else []),
         *([cap_reservations.MEANWHILE_BY_ADDRESS] if by_address else []),
         *([_WITHDRAWN] if approved else []),
@@ -143,6 +157,8 @@ def _statement(*, exclusive: bool, limited: bool, by_address: bool, approved: bo
         lock="FOR NO KEY UPDATE" if exclusive or limited else "FOR SHARE",
         meanwhile="".join(changed),
         reserve=cap_reservations.RESERVE if limited else "",
+        absent=decision_skeletons.ABSENT if compact else "",
+        forgotten=_FORGOTTEN if compact else "",
     )
 
 
@@ -164,10 +180,11 @@ def claim(
 
     While a restore of the ledger is not released, the gate is closed. What is written as unresolved after a restore is not claimed.
     """
+    entries, skeletons = _with_skeletons(connection, entries)
     by_address = limits.apply and any(entry.channel not in (None, Channel.PUSH) for entry in entries)
-    variant = {"limited": limits.apply, "by_address": by_address, "approved": approval is not None}
+    variant = {"limited": limits.apply, "by_address": by_address, "approved": approval is not None, "compact": bool(skeletons)}
     once_in = chunk.campaign_no if limits.one_per_address else None
-    values = {"now": now, "since": limits.since, "once_in": once_in, "approval": approval}
+    values = {"now": now, "since": limits.since, "once_in": once_in, "approval": approval, "skeletons": skeletons}
     fallback_refs = [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]
     partners = {entry.candidate.partner for entry in entries if entry.candidate.partner is not None}
     restored = [entry.candidate.ref for entry in entries if entry.state is State.UNRESOLVED]
@@ -205,6 +222,8 @@ def _enter(connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry], 
             generation = row
         elif what == "changed":
             changed.add(row)
+        elif what == "forgotten":
+            decision_skeletons.forget(connection)
         else:
             lost.add(chunk.ref(row, last))
     return Claim(CampaignGate.OPEN, number, frozenset(asked - lost), frozenset(changed), at, generation)
@@ -251,8 +270,23 @@ def _columns(chunk: Chunk, entries: Sequence[ClaimEntry]) -> dict[str, Any]:
         "state": text_array(entry.state for entry in entries),
         "reason": text_array(entry.reason for entry in entries),
         "until": [entry.until for entry in entries],
-        "decision": [to_json(entry.decision).decode() for entry in entries],
+        "decision": [_text(entry.decision) for entry in entries],
     }
+
+
+def _with_skeletons(connection: Connection, entries: Sequence[ClaimEntry]) -> tuple[Sequence[ClaimEntry], list[str]]:
+    """The entries, and the names of the skeletons that they need, which are stored now."""
+    used = [entry.decision.skeleton for entry in entries if isinstance(entry.decision, CompactRecord)]
+    skeletons = {skeleton.name: skeleton for skeleton in used}
+    if not skeletons:
+        return entries, []
+    if not decision_skeletons.store(connection, skeletons.values()):
+        return [replace(entry, decision=entry.document) for entry in entries], []
+    return entries, list(skeletons)
+
+
+def _text(decision: Mapping[str, Any] | CompactRecord) -> str:
+    return decision.text() if isinstance(decision, CompactRecord) else to_json(decision).decode()
 
 
 def _newest(entry: ClaimEntry, *, own: bool) -> int:

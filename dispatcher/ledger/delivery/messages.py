@@ -11,6 +11,7 @@ from channels.base import Channel
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
+from dispatcher.ledger import decision_skeletons
 from dispatcher.ledger.connection import Connection, fetch_all, fetch_one
 from dispatcher.ledger.message_key import (
     SPEC,
@@ -105,6 +106,7 @@ def of_campaign(connection: Connection, campaign_id: str, recipient_id: str) -> 
 
 def _message(connection: Connection, row: Mapping[str, Any]) -> Message:
     ref = message_id(row)
+    (decision,) = decision_skeletons.expand_all(connection, [row["decision"]])
     reports = fetch_all(
         connection,
         f"SELECT provider, kind, code, at, coalesce(extra, '{{}}') AS extra FROM provider_events e WHERE {is_message('e')}"
@@ -126,7 +128,7 @@ def _message(connection: Connection, row: Mapping[str, Any]) -> Message:
         claimed_at=row["claimed_at"],
         accepted_at=row["accepted_at"],
         updated_at=row["updated_at"],
-        decision=row["decision"],
+        decision=decision,
         reports=tuple(DeliveryReport(**report) for report in reports),
     )
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from dispatcher.domain.message import INTERNAL_STATES
+from dispatcher.ledger import decision_skeletons
 from dispatcher.ledger.connection import Connection
 
 _COLUMNS = ("period", "chunk", "row", "leg", "campaign_no", "recipient_id", "channel", "state", "reason", "attempts", "provider")
@@ -21,7 +22,7 @@ _INTERNAL = ", ".join(f"'{state}'" for state in sorted(INTERNAL_STATES))
 
 def changed(alias: str) -> str:
     """The columns that a statement on messages has to return for `enter`; a decision names the template of its message."""
-    return f"{', '.join(f'{alias}.{name}' for name in _COLUMNS)}, {alias}.decision->'job'->>1 AS template, {alias}.updated_at"
+    return f"{', '.join(f'{alias}.{name}' for name in _COLUMNS)}, {alias}.decision, {alias}.updated_at"
 
 
 def enter(source: str, condition: str = "true") -> str:
@@ -31,7 +32,8 @@ def enter(source: str, condition: str = "true") -> str:
     """
     return f"""
         INSERT INTO outbox (kind, at, changes)
-        SELECT 'message', max(updated_at), jsonb_agg(jsonb_build_array({", ".join(_COLUMNS)}, template)) FROM {source}
+        SELECT 'message', max(updated_at),
+               jsonb_agg(jsonb_build_array({", ".join(_COLUMNS)}, {decision_skeletons.template_in(source)})) FROM {source}
         WHERE state NOT IN ({_INTERNAL}) AND {condition} GROUP BY period, chunk
     """
 

@@ -40,11 +40,6 @@ def program_mark(version: str, schema: str) -> str:
 
 def read_upgrade_state(connection: Connection) -> UpgradeState:
     """The state of this connection's database. Sessions of other logins are seen only with the rights of `pg_read_all_stats`."""
-    names = connection.execute(
-        "SELECT application_name FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND split_part(application_name, ' ', 1) = %s",
-        (PROCESS,),
-    ).fetchall()
     long = connection.execute(
         "SELECT pid, clock_timestamp() - xact_start FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
@@ -59,12 +54,22 @@ def read_upgrade_state(connection: Connection) -> UpgradeState:
     ).fetchone()
     assert row is not None  # noqa: S101  a query without FROM has one row
     return UpgradeState(
-        programs=Counter(_program(name) for (name,) in names),
+        programs=connected_programs(connection),
         long_transactions=tuple(LongTransaction(*each) for each in long),
         campaigns=dict(campaigns),
         claimed=row[0],
         database_bytes=row[1],
     )
+
+
+def connected_programs(connection: Connection) -> Mapping[str, int]:
+    """Connections of the program to this database, by version and schema; "" for programs that do not name them."""
+    names = connection.execute(
+        "SELECT application_name FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND split_part(application_name, ' ', 1) = %s",
+        (PROCESS,),
+    ).fetchall()
+    return Counter(_program(name) for (name,) in names)
 
 
 def _program(connection_name: str) -> str:

@@ -13,6 +13,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.ledger.connection import POOLER, check_pooled, connect_once
+from dispatcher.ledger.maintenance.upgrade_state import connected_programs
 from dispatcher.ledger.roles import FULL
 
 HERE = Path(__file__).parent
@@ -55,6 +56,21 @@ def migrate(database_url: str, revision: str = HEAD, role: str = FULL) -> None:
             check_pooled(connection)
     elif revision == HEAD:
         _try_role(database_url, login, role)
+
+
+def refuse_older_programs(database_url: str) -> None:
+    """Let only programs of this version and newer ones use the ledger. What older ones could not read is written from then on.
+
+    Raises `LedgerUnavailable`, also where an older program is connected, or the login does not own the tables.
+    """
+    try:
+        with psycopg.connect(database_url) as connection:
+            older = sorted(mark for mark in connected_programs(connection) if mark.partition("/")[2] < HEAD)
+            if older:
+                raise LedgerUnavailable(f"older versions are still connected: {', '.join(mark or 'unnamed' for mark in older)}")
+            connection.execute("UPDATE schema_compatibility SET oldest_program = %s WHERE oldest_program < %s", (HEAD, HEAD))
+    except psycopg.Error as error:
+        raise LedgerUnavailable(f"the database can't be changed: {_first_line(error)}") from None
 
 
 @dataclass(frozen=True, slots=True)
