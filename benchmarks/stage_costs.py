@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from benchmarks.environment import BenchEnvironment, database
 from benchmarks.resource_usage import cpu_seconds
@@ -339,10 +340,9 @@ def _posting(bench: BenchEnvironment, requests: Sequence[HttpRequest], messages:
 def _rows(bench: BenchEnvironment, name: str) -> float:
     """Seconds per message to copy the same rows into PostgreSQL, a hundred per transaction, for client and server together."""
     with database() as connection:
-        rows = connection.execute(
-            "SELECT m.* FROM messages m JOIN campaigns c ON c.no = m.campaign_no WHERE c.id = %s", (name,)
-        ).fetchall()
-        columns = [tuple(psycopg.types.json.Jsonb(cell) if isinstance(cell, dict) else cell for cell in row) for row in rows]
+        rows = connection.execute("SELECT m.* FROM messages m JOIN campaigns c ON c.no = m.campaign_no WHERE c.id = %s", (name,))
+        is_json = [column.type_display == "jsonb" for column in rows.description or ()]
+        columns = [tuple(Jsonb(cell) if json else cell for cell, json in zip(row, is_json, strict=True)) for row in rows]
         connection.execute("DROP TABLE IF EXISTS bench_twin")
         connection.execute("CREATE TABLE bench_twin (LIKE messages INCLUDING ALL)")
         own_seconds, other_seconds = time.process_time(), cpu_seconds(bench.meters.postgres)

@@ -31,6 +31,7 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
+from dispatcher.ledger.decision_skeletons import template_in
 from dispatcher.ledger.delivery import claims, dead_letters, messages
 from dispatcher.ledger.delivery.candidates import facts_of, gather
 from dispatcher.ledger.delivery.chunks import find_chunk
@@ -618,7 +619,7 @@ def test_an_a_b_test_gives_each_person_one_text_and_counts_by_variant(two_texts:
     assert all(counted["accepted"] > 10 for counted in found.variants.values())
     assert rehearsed.variants == {name: counted["accepted"] for name, counted in found.variants.items()}
     with lend(two_texts.pool) as connection:
-        written = connection.execute("SELECT recipient_id, decision->'job'->>1 FROM messages").fetchall()
+        written = connection.execute(f"SELECT recipient_id, {template_in('m')} FROM messages m").fetchall()
     salt = two_texts.policy.holdout_salt
     assert dict(written) == {each: variant_of(salt, tuple(variants.items()), "spring", each) for each in people}
 

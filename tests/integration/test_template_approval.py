@@ -30,6 +30,7 @@ from dispatcher.intake.errors import BadInput
 from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.campaigns import lifecycle, template_approvals
 from dispatcher.ledger.connection import lend
+from dispatcher.ledger.decision_skeletons import expand_all
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.identity import users
 from dispatcher.runtime.services import Services
@@ -108,10 +109,10 @@ def approvals(services: Services) -> dict[str, list[int]]:
     """The numbers of the approvals under which each campaign's messages left."""
     with lend(services.pool) as connection:
         rows = connection.execute(
-            "SELECT c.id, array_agg((m.decision->>'approval')::int) FROM messages m JOIN campaigns c ON c.no = m.campaign_no"
+            "SELECT c.id, array_agg(m.decision) FROM messages m JOIN campaigns c ON c.no = m.campaign_no"
             " WHERE m.state = 'accepted' GROUP BY 1"
-        )
-        return dict(rows.fetchall())
+        ).fetchall()
+        return {name: [each["approval"] for each in expand_all(connection, decisions)] for name, decisions in rows}
 
 
 def start_campaigns(services: Services) -> int:
