@@ -69,38 +69,34 @@ class SkeletonKey(NamedTuple):
 class Skeleton:
     """A document with places for values, as JSON, and its name."""
 
+    key: SkeletonKey
     name: str
     document: str
 
 
 class CompactRecord(Struct, frozen=True):
-    """A record as key and values. `numbers` are joined by spaces."""
+    """A record as skeleton and values. `numbers` are joined by spaces."""
 
-    key: SkeletonKey
+    skeleton: Skeleton
     numbers: str
     texts: tuple[str, ...] = ()
 
-    @property
-    def skeleton(self) -> Skeleton:
-        """What it shares with other records."""
-        return skeleton_of(self.key)
-
     def text(self) -> str:
         """As the ledger stores it: a JSON array of the skeleton's name with the numbers, and the texts."""
-        packed = f"{skeleton_of(self.key).name} {self.numbers}"
+        packed = f"{self.skeleton.name} {self.numbers}"
         return to_json([packed, *self.texts]).decode() if self.texts else f'["{packed}"]'
 
     def document(self) -> Document:
         """The complete record."""
-        return expand([f" {self.numbers}", *self.texts], skeleton_document(self.key))
+        return expand([f" {self.numbers}", *self.texts], skeleton_document(self.skeleton.key))
 
 
 def with_content(document: Document | CompactRecord, code: str, where: str) -> Document | CompactRecord:
     """The record with why the content was refused."""
     if not isinstance(document, CompactRecord):
         return {**document, "content": {"code": code, "where": where}}
-    key = document.key._replace(content=(code, ~len(document.texts)))
-    return structs.replace(document, key=key, texts=(*document.texts, where))
+    key = document.skeleton.key._replace(content=(code, ~len(document.texts)))
+    return structs.replace(document, skeleton=skeleton_of(key), texts=(*document.texts, where))
 
 
 def merge_reasons(reasons: Iterable[tuple[str, str, str, Evidence]]) -> dict[tuple[str, str, Evidence], list[str]]:
@@ -118,7 +114,7 @@ def merge_reasons(reasons: Iterable[tuple[str, str, str, Evidence]]) -> dict[tup
 def skeleton_of(key: SkeletonKey) -> Skeleton:
     """The skeleton of a key; remembered."""
     document = json.dumps(skeleton_document(key), sort_keys=True, separators=(",", ":"))
-    return Skeleton(urlsafe_b64encode(hashlib.sha256(document.encode()).digest()[:NAME_BYTES]).decode(), document)
+    return Skeleton(key, urlsafe_b64encode(hashlib.sha256(document.encode()).digest()[:NAME_BYTES]).decode(), document)
 
 
 def skeleton_document(key: SkeletonKey) -> Document:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC
 
 from dispatcher.domain.decision import Decision, Hold, Send
-from dispatcher.domain.decision_skeleton import CONSENT, EPOCH, SECOND, SOURCES, CompactRecord, Place, SkeletonKey
+from dispatcher.domain.decision_skeleton import CONSENT, EPOCH, SECOND, SOURCES, CompactRecord, Place, SkeletonKey, skeleton_of
 from dispatcher.domain.message import Job
 from dispatcher.domain.recipient import Choice, Facts
 from dispatcher.policy.data import Policy
@@ -43,7 +43,7 @@ def compact(decision: Decision, facts: Facts, policy: Policy, job: Job, used: fr
         job.approval or None,
         values.text(decision.until.isoformat()) if isinstance(decision, Hold) else None,
     )
-    return CompactRecord(key, " ".join(values.numbers), tuple(values.texts))
+    return CompactRecord(skeleton_of(key), " ".join(values.numbers), tuple(values.texts))
 
 
 class _Values:

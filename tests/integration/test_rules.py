@@ -31,7 +31,7 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
-from dispatcher.ledger.decision_skeletons import template_in
+from dispatcher.ledger.decision_skeletons import expand_all
 from dispatcher.ledger.delivery import claims, dead_letters, messages
 from dispatcher.ledger.delivery.candidates import facts_of, gather
 from dispatcher.ledger.delivery.chunks import find_chunk
@@ -599,9 +599,9 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     return load_edited(folder)
 
 
-@pytest.fixture
-def two_texts(services: Services, catalog: Catalog) -> Services:
-    both = replace(services, catalog=catalog)
+@pytest.fixture(params=["compact", "complete"])
+def two_texts(request: pytest.FixtureRequest, services: Services, catalog: Catalog) -> Services:
+    both = replace(services, catalog=catalog, compact_records=request.param == "compact")
     approve_waiting(both, "tests")
     return both
 
@@ -619,7 +619,9 @@ def test_an_a_b_test_gives_each_person_one_text_and_counts_by_variant(two_texts:
     assert all(counted["accepted"] > 10 for counted in found.variants.values())
     assert rehearsed.variants == {name: counted["accepted"] for name, counted in found.variants.items()}
     with lend(two_texts.pool) as connection:
-        written = connection.execute(f"SELECT recipient_id, {template_in('m')} FROM messages m").fetchall()
+        rows = connection.execute("SELECT recipient_id, decision FROM messages").fetchall()
+        decisions = expand_all(connection, [decision for _, decision in rows])
+    written = [(recipient_id, decision["job"][1]) for (recipient_id, _), decision in zip(rows, decisions, strict=True)]
     salt = two_texts.policy.holdout_salt
     assert dict(written) == {each: variant_of(salt, tuple(variants.items()), "spring", each) for each in people}
 

@@ -20,7 +20,6 @@ from dispatcher.domain.decision_skeleton import (
     expand,
     skeleton_document,
     skeleton_name,
-    skeleton_of,
     with_content,
 )
 from dispatcher.domain.recipient import Source
@@ -49,7 +48,7 @@ def recorded(scenario: PolicyScenario, decision: Decision | None = None, used: f
 
 def read_back(compact_record: CompactRecord, *added: dict[str, Any]) -> Any:
     """What the ledger's two texts say."""
-    skeleton = skeleton_of(compact_record.key)
+    skeleton = compact_record.skeleton
     stored = json.loads(compact_record.text())
     assert skeleton_name(stored) == skeleton.name
     return expand([*stored, *added], json.loads(skeleton.document))
@@ -123,7 +122,7 @@ def test_people_who_differ_only_in_evidence_share_a_skeleton() -> None:
 @given(scenarios())
 def test_a_skeleton_names_no_fact_of_a_person(scenario: PolicyScenario) -> None:
     scenario = replace(scenario, job=replace(scenario.job, campaign_id="a-campaign"))
-    skeleton = skeleton_of(compacted(scenario).key).document
+    skeleton = compacted(scenario).skeleton.document
     for fact in ("consent:", "suppression:", "inbound:", "campaign:", "2025-", "m-0", "m-2", "m-3", '"c-', 'until":"2'):
         assert fact not in skeleton
 
@@ -137,7 +136,7 @@ def test_records_of_different_texts_have_different_skeletons() -> None:
         sendable().with_template(template="autumn"),
         sendable(channels=(Channel.SMS,)),
     )
-    assert len({skeleton_of(compacted(each).key).name for each in changes}) == len(changes)
+    assert len({compacted(each).skeleton.name for each in changes}) == len(changes)
 
 
 def test_each_source_has_a_letter_of_its_own() -> None:
@@ -149,4 +148,4 @@ def test_each_source_has_a_letter_of_its_own() -> None:
 def test_a_compact_record_can_be_explained() -> None:
     back = from_record(read_back(compacted(sendable())))
     assert back.decision == from_record(recorded(sendable())).decision
-    assert skeleton_document(compacted(sendable()).key)["is"] == "send"
+    assert skeleton_document(compacted(sendable()).skeleton.key)["is"] == "send"

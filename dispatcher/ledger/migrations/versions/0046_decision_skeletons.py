@@ -10,7 +10,9 @@ CREATE TABLE decision_skeletons (               -- never changed or deleted: mes
     name text PRIMARY KEY,                      -- the start of the document's SHA-256
     document jsonb NOT NULL,                    -- a decision with places for the values that a message stores
     first_used_at timestamptz NOT NULL DEFAULT now()
-);
+-- Without statistics the planner takes the index. A plan that it made for few rows would read the whole table for each message, and
+-- workers keep their plans.
+) WITH (autovacuum_enabled = off);
 GRANT SELECT, INSERT ON decision_skeletons TO dispatcher_worker;
 
 -- Programs before this revision cannot read a decision that is stored so. Where this transaction makes the ledger, there are none.
