@@ -61,7 +61,7 @@ class _Values:
         place = self._places.get(evidence)
         if place is not None:
             return place
-        if evidence[:_PREFIX] == CONSENT and _is_plain(number := evidence[_PREFIX:]):
+        if evidence[:_PREFIX] == CONSENT and (number := evidence[_PREFIX:]).isdecimal():
             place = len(self.numbers)
             self.numbers.append(number)
         elif evidence.startswith(_SHARED):
@@ -85,8 +85,3 @@ class _Values:
         count = len(numbers)
         numbers += letter, str((at - EPOCH) // SECOND)
         return subject, choice.value, event, count, count + 1
-
-
-def _is_plain(number: str) -> bool:
-    """Whether these are digits as Python writes them."""
-    return number.isdecimal() and number.isascii() and number[0] != "0"

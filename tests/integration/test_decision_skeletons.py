@@ -15,7 +15,7 @@ import pytest
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.delivery import explanation
 from dispatcher.delivery.pipeline import prepare_all, send_limits
-from dispatcher.domain.decision_skeleton import CompactRecord, Skeleton
+from dispatcher.domain.decision_skeleton import CompactRecord, Skeleton, SkeletonKey
 from dispatcher.domain.preferences import Change
 from dispatcher.embedded import Engines
 from dispatcher.intake.campaign import parse_campaign
@@ -34,6 +34,7 @@ from tests.support.command import run_command
 from tests.support.services import Clock, add_people, make_services, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
+KEY = SkeletonKey("", "send", ("", "", "", None), (), True, frozenset(), (), (), None, None)
 BEFORE = "0044"  # the schema before there were skeletons
 
 
@@ -198,21 +199,25 @@ def test_a_rolled_back_skeleton_is_not_taken_for_stored(services: Services) -> N
     assert shown(services, "c-1")[0].decision["is"] == "send"
 
 
-def test_workers_with_the_same_new_skeletons_do_not_hinder_each_other(services: Services) -> None:
-    made = [Skeleton(("key",), f"name-{number:03}", f'{{"no": {number}}}') for number in range(200)]  # type: ignore[arg-type]
+def test_two_workers_store_the_same_skeletons_without_a_deadlock(services: Services) -> None:
+    first, second = (Skeleton(KEY, name, f'{{"no": "{name}"}}') for name in ("name-1", "name-2"))
+    insert = "INSERT INTO decision_skeletons (name, document) VALUES (%s, %s)"
     answers: list[bool] = []
 
-    def store(order: list[Skeleton]) -> None:
+    def store() -> None:
         with lend(services.pool) as connection:
-            answers.extend(decision_skeletons.store(connection, order[start : start + 40]) for start in range(0, 200, 20))
+            answers.append(decision_skeletons.store(connection, [second, first]))
 
-    workers = [threading.Thread(target=store, args=(order,)) for order in (made, made[::-1], made)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert answers == [True] * 30
-    assert skeletons(services) == 200
+    with lend(services.pool) as other, other.transaction():  # another worker, in the middle of the same
+        other.execute(insert, (first.name, first.document))
+        waiting = threading.Thread(target=store)
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        other.execute(insert, (second.name, second.document))
+    waiting.join()
+    assert answers == [True]
+    assert skeletons(services) == 2
 
 
 def test_another_skeleton_of_the_same_name_is_never_used(services: Services) -> None:
