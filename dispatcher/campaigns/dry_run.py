@@ -146,6 +146,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
     suppressions are today's, because no history of them is kept.
     """
     period = period_of(services.clock())  # of now, whatever `as_of` is: the month is only a place to load the audience into
+    services = replace(services, compact_records=False)  # nothing is stored, and the counts read the documents
     if as_of is not None:
         moment = as_of
         services = replace(services, clock=lambda: moment)

@@ -23,7 +23,7 @@ from pydantic_core import to_json
 
 from dispatcher.domain.recipient import Source
 
-SKELETONS_MAX = 8_192  # in the memory of a process: some megabytes
+SKELETONS_MAX = 4_096  # in the memory of a process: at most some ten megabytes
 NAME_BYTES = 9  # 72 bits: among a million skeletons, two get one name with a probability of 1 to 10^10
 CONSENT = "consent:"
 EPOCH, SECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(seconds=1)

@@ -175,5 +175,7 @@ def test_a_campaign_in_flight_goes_on_through_an_upgrade(
     assert "Traceback" not in old_log.read_text() + new_log.read_text()
     with psycopg.connect(empty_database) as owner:
         assert owner.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+        unreadable = owner.execute("SELECT FROM messages WHERE jsonb_typeof(decision) <> 'object'")  # for the old one
+        assert unreadable.rowcount == 0
     assert states(empty_database) == {"accepted": PEOPLE}
     assert set(Counter(arrival["message_id"] for arrival in double.log()).values()) == {1}

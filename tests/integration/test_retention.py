@@ -92,7 +92,7 @@ def test_variables_go_thirty_days_after_the_end_and_decisions_stay(services: Ser
     )
     assert sorted(kept, key=str) == [("later", False, 2), ("spring", True, 2), (None, True, 1)]
     assert states(services) == {"accepted": 2}
-    assert ask(services, "SELECT count(*) FROM messages WHERE decision ? 'is'") == [(3,)]
+    assert ask(services, "SELECT count(*) FROM messages WHERE decision <> '{}'") == [(3,)]
 
 
 def test_a_trigger_keeps_its_variables_while_another_leg_may_follow(services: Services, clock: Clock) -> None:

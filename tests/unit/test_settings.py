@@ -88,6 +88,12 @@ def test_compiled_paths_are_used_unless_switched_off(valid: Environ) -> None:
     assert "DISPATCHER_SPECIALISE is 'no': it must be one of on, off" in faults(valid | {"DISPATCHER_SPECIALISE": "no"})
 
 
+def test_records_are_compact_unless_switched_off(valid: Environ) -> None:
+    assert Settings.from_environment(valid).compact_records
+    assert not Settings.from_environment(valid | {"DISPATCHER_COMPACT_RECORDS": "off"}).compact_records
+    assert "DISPATCHER_COMPACT_RECORDS is 'no': it must be one of on, off" in faults(valid | {"DISPATCHER_COMPACT_RECORDS": "no"})
+
+
 def test_a_url_may_name_several_servers(valid: Environ) -> None:
     database = "postgresql://u:pass@a.example:5432,b.example:5433/d?target_session_attrs=read-write"
     broker = "amqp://u:pass@a.example//;amqps://u:pass@b.example:5671//"
