@@ -16,7 +16,7 @@ app = typer.Typer(help="Check the ledger, and how long its data is kept.", no_ar
 
 @app.command()
 def verify(as_json: Json = False) -> None:
-    """Check balances, lost claims and the chain of consent events: everything that must never be wrong."""
+    """Check balances, lost claims, decision skeletons and the chain of consent events: everything that must never be wrong."""
     errors = ledger_audit.verify(bootstrap.services())
     if as_json:
         print_json({"findings": errors})

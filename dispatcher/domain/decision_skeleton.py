@@ -113,8 +113,17 @@ def merge_reasons(reasons: Iterable[tuple[str, str, str, Evidence]]) -> dict[tup
 @lru_cache(maxsize=SKELETONS_MAX)
 def skeleton_of(key: SkeletonKey) -> Skeleton:
     """The skeleton of a key; remembered."""
-    document = json.dumps(skeleton_document(key), sort_keys=True, separators=(",", ":"))
-    return Skeleton(key, urlsafe_b64encode(hashlib.sha256(document.encode()).digest()[:NAME_BYTES]).decode(), document)
+    document = skeleton_document(key)
+    return Skeleton(key, name_of(document), _text_of(document))
+
+
+def name_of(document: Mapping[str, Any]) -> str:
+    """The name of the skeleton with this document."""
+    return urlsafe_b64encode(hashlib.sha256(_text_of(document).encode()).digest()[:NAME_BYTES]).decode()
+
+
+def _text_of(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
 def skeleton_document(key: SkeletonKey) -> Document:

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from psycopg.pq import TransactionStatus
 
-from dispatcher.domain.decision_skeleton import SKELETONS_MAX, Skeleton, expand, skeleton_name
+from dispatcher.domain.decision_skeleton import SKELETONS_MAX, Skeleton, expand, name_of, skeleton_name
 from dispatcher.ledger.connection import Connection
 
 OLDEST_READER = "0046"  # the first revision whose programs read compact records
@@ -105,3 +105,17 @@ def expand_all(connection: Connection, decisions: Sequence[Any]) -> list[dict[st
         rows = connection.execute("SELECT name, document FROM decision_skeletons WHERE name = ANY(%s)", (sorted(names),))
         found.update(rows.fetchall())
     return [dict(each) if (name := skeleton_name(each)) is None else expand(each, found[name]) for each in decisions]
+
+
+def verify(connection: Connection) -> list[str]:
+    """Skeletons that somebody changed, and those that messages name and the ledger lacks; as sentences."""
+    stored = connection.execute("SELECT name, document FROM decision_skeletons ORDER BY name")
+    changed = [f"decision skeleton {name} was changed" for name, document in stored if name_of(document) != name]
+    missing = connection.execute(
+        f"""
+        SELECT used.name, used.messages FROM (SELECT {name_in("m")} AS name, count(*) AS messages FROM messages m GROUP BY 1) used
+        WHERE used.name IS NOT NULL AND NOT EXISTS (SELECT FROM decision_skeletons s WHERE s.name = used.name)
+        ORDER BY 1 LIMIT 1000
+        """
+    )
+    return changed + [f"decision skeleton {name} is missing: the decisions of {count} messages need it" for name, count in missing]

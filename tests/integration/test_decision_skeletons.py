@@ -27,6 +27,7 @@ from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.candidates import gather
 from dispatcher.ledger.delivery.chunks import Chunk, find_chunk
 from dispatcher.ledger.delivery.claims import ClaimEntry
+from dispatcher.ledger.maintenance.audit import verify
 from dispatcher.ledger.migrations import HEAD, migrate
 from dispatcher.runtime.services import Services
 from tests.conftest import new_database
@@ -235,6 +236,19 @@ def test_another_skeleton_of_the_same_name_is_never_used(services: Services) -> 
 def test_no_worker_may_change_a_skeleton(services: Services, statement: str) -> None:
     with lend(services.pool) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(statement)
+
+
+def test_a_changed_and_a_missing_skeleton_are_found(services: Services, database: str) -> None:
+    submit(services, "c-1", "c-2")
+    work(services)
+    (name,) = {stored_decision[0].partition(" ")[0] for stored_decision in stored(services)}
+    with psycopg.connect(database, autocommit=True) as owner:
+        assert verify(owner, services.secret, services.clock(), 60.0) == []
+        owner.execute('UPDATE decision_skeletons SET document = document || \'{"is": "hold"}\'')
+        assert verify(owner, services.secret, services.clock(), 60.0) == [f"decision skeleton {name} was changed"]
+        owner.execute("DELETE FROM decision_skeletons")
+        missing = f"decision skeleton {name} is missing: the decisions of 2 messages need it"
+        assert verify(owner, services.secret, services.clock(), 60.0) == [missing]
 
 
 # -- programs that cannot read compact records -------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Checks of the ledger: balances, lost claims, the consent chain."""
+"""Checks of the ledger: balances, lost claims, the consent chain, decision skeletons."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
+from dispatcher.ledger import decision_skeletons
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.campaigns.balance import balance
 from dispatcher.ledger.connection import Connection
@@ -22,6 +23,7 @@ def verify(connection: Connection, secret: KeyRing, now: datetime, lease_seconds
         *_lost_claims(connection, now - timedelta(seconds=2 * lease_seconds)),
         *(_chain_fault(broken) for broken in hash_chain.verify(connection, secret)),
         *audit_log.verify(connection, secret),
+        *decision_skeletons.verify(connection),
     ]
 
 
