@@ -36,6 +36,11 @@ class DueChunk:
     place: tuple[str, int, int] | None = None  # its campaign's id, and that it is the chunk n of m; for people, in Flower
     more: tuple[int, ...] = ()  # chunks of the same campaign that the same task goes on with
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All chunks of the message."""
+        return (self.number, *self.more)
+
 
 @dataclass(frozen=True, slots=True)
 class LaneDepths:
