@@ -26,7 +26,10 @@ from dispatcher.web.console.translation import STATE, TRANSLATED, texts
 from dispatcher.web.pages.console import FOLDER, PREVIEWS, scroll
 
 TRANSLATIONS = [language for language in LANGUAGES if language != "en"]
-SHARED = {"base.html", "macros.html", "draft_macros.html", "approval.html"}  # parts of those pages
+SHARED = {  # parts of those pages
+    *("base.html", "macros.html", "draft_macros.html", "approval.html"),
+    *("dry_run_figures.html", "day_plan.html", "example_messages.html", "campaign_release.html"),
+}
 NAMES = {"dispatcher", "· dispatcher", "WhatsApp", "-help"}
 TOKEN = re.compile(r"\{%-?\s*trans\b.*?endtrans\s*-?%\}|\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
 ATTRIBUTE = re.compile(r'\b(?:aria-label|placeholder|data-label|title|alt)="([^"]*)"')
@@ -34,7 +37,8 @@ PLACEHOLDER = re.compile(r"%\(\w+\)s|%%|</?\w+[^>]*>")
 CODES = [(context, message) for context in (STATE,) for message in (*labels.STATES, *labels.CAMPAIGN_STATES)]
 OF_CODE = [
     *(label for _, label, _ in menu.ENTRIES),
-    *(text for words in (labels.STATES, labels.CAMPAIGN_STATES, labels.REASONS, labels.STANDSTILLS) for text in words.values()),
+    *(text for words in (labels.STATES, labels.CAMPAIGN_STATES, labels.REASONS) for text in words.values()),
+    *(text for words in (labels.STANDSTILLS, labels.OUTDATED) for text in words.values()),
     *(label for label, _ in campaign_results.SERIES_CHARTS),
     *("Audience", "Tried to send", "Accepted by the provider", "Delivered", "Read", "Converted"),  # the funnel
     *(labels.PROVIDERS_OWN, login.UNKNOWN, login.TOO_MANY, account.WRONG, second_factor.WRONG, campaign_edits.CHANGED_MEANWHILE),

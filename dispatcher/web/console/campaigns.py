@@ -30,6 +30,7 @@ from dispatcher.web import auditing
 from dispatcher.web.console.live import LIVE
 from dispatcher.web.console.login import Operator, check_form_token, confirm_first
 from dispatcher.web.console.overview import refresh_seconds
+from dispatcher.web.console.release_view import release_view
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency, TaskPublisher, publish_or_defer
 from dispatcher.web.pages.console import page
@@ -51,7 +52,7 @@ ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")  # the form of camp
 @router.get("/{campaign_id}", dependencies=[LIVE])
 def campaign_page(operator: Operator, campaign_id: str, services: ServicesDependency, still: bool = False) -> str:
     """A campaign: its balance, reasons and channels."""
-    return _page(operator, valid_id(campaign_id), services, still)
+    return campaign_text(operator, valid_id(campaign_id), services, still)
 
 
 @router.post("/{campaign_id}/rows")
@@ -71,12 +72,12 @@ def add_rows(
     except BadInput as error:
         auditing.refused(request)
         messages = [str(fault) for fault in error.faults[:ERRORS_SHOWN]]
-        return HTMLResponse(_page(operator, campaign_id, services, True, messages), HTTPStatus.UNPROCESSABLE_ENTITY)
+        return HTMLResponse(campaign_text(operator, campaign_id, services, True, messages), HTTPStatus.UNPROCESSABLE_ENTITY)
     if result is None:
         raise not_found()
     if result.refusal is not None:
         auditing.refused(request)
-        return HTMLResponse(_page(operator, campaign_id, services, True, [result.refusal]), HTTPStatus.CONFLICT)
+        return HTMLResponse(campaign_text(operator, campaign_id, services, True, [result.refusal]), HTTPStatus.CONFLICT)
     return RedirectResponse(f"/console/campaigns/{campaign_id}", HTTPStatus.SEE_OTHER)
 
 
@@ -99,7 +100,15 @@ def _add(services: Services, campaign_id: str, file: UploadFile | None, by: str)
             raise BadInput(*(replace(fault, file=name) for fault in error.faults)) from None
 
 
-def _page(operator: ConsoleSession, campaign_id: str, services: Services, still: bool, messages: Sequence[str] = ()) -> str:
+def campaign_text(
+    operator: ConsoleSession,
+    campaign_id: str,
+    services: Services,
+    still: bool,
+    messages: Sequence[str] = (),
+    problems: Sequence[str] = (),
+) -> str:
+    """The page of a campaign. `messages` say why no row was added, `problems` why no dry run was made."""
     found = overview.status(services, campaign_id, operator.principal.entities)
     if found is None:
         raise not_found()
@@ -112,6 +121,8 @@ def _page(operator: ConsoleSession, campaign_id: str, services: Services, still:
         per_second=messages_per_second(found.campaign, found.balance, services.clock()),
         refresh_seconds=refresh_seconds(still, [found.campaign]),
         messages=messages,
+        problems=problems,
+        release=release_view(operator, services, found.campaign),
         halts=halts(services) if found.campaign.state not in (CampaignState.FINISHED, CampaignState.CANCELLED) else [],
         acts=_acts(services, campaign_id),
     )

@@ -40,7 +40,7 @@ TRANSLATED = frozenset(
             "schedule",
             "message",
         ),
-        *("desk", "desk_call", "people", "person", "campaign", "campaign_edit"),
+        *("desk", "desk_call", "people", "person", "campaign", "campaign_edit", "campaign_examples"),
         *("draft_options", "draft_audience", "draft_columns", "draft_check", "draft_examples", "draft_schedule", "draft_submit"),
     )
 )

@@ -193,4 +193,5 @@ _environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type
 _environment.globals.update(_=translate, state_name=state_name)
 _environment.filters.update(localized=localized, decimal=decimal, month_name=month_name, weekday_name=weekday_name)
 _environment.globals["standstill_titles"] = labels.STANDSTILLS
+_environment.globals["outdated_words"] = labels.OUTDATED
 _environment.globals["CampaignState"] = CampaignState
