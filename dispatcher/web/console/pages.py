@@ -19,6 +19,7 @@ from dispatcher.web.console import (
     draft_options,
     draft_submission,
     event_endpoints,
+    guide,
     inbound_messages,
     live,
     login,
@@ -42,6 +43,6 @@ for group in (
     *(draft_options, draft_audience, draft_checks, draft_submission, calendar),
     *(campaign_edits, campaign_checks),  # before `campaigns`: edit, dry-run
     *(campaign_results, campaigns, messages, inbound_messages, unresolved, refused_jobs, schedules, templates),
-    *(event_endpoints, audit, operations, opt_out_latency, people, desk),
+    *(event_endpoints, audit, operations, opt_out_latency, people, desk, guide),
 ):
     router.include_router(group.router, prefix="/console")
