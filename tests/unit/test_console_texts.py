@@ -41,7 +41,7 @@ OF_CODE = [
     *(label for _, label, _ in menu.ENTRIES),
     *(text for words in (labels.STATES, labels.CAMPAIGN_STATES, labels.REASONS) for text in words.values()),
     *(text for words in (labels.STANDSTILLS, labels.OUTDATED) for text in words.values()),
-    *fault_words.FAULTS,
+    *fault_words.SENTENCES,
     *(rule.title for rule in lint_rules().values()),
     *(label for label, _ in campaign_results.SERIES_CHARTS),
     *("Audience", "Tried to send", "Accepted by the provider", "Delivered", "Read", "Converted"),  # the funnel

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from dispatcher.campaigns.audience_loading import NO_ROWS
 from dispatcher.content import values
 from dispatcher.domain import notation
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.intake import csv_records
 from dispatcher.intake.audience import read_audience
+from dispatcher.intake.errors import BadInput
 from dispatcher.ledger.campaigns.audience import AudienceError
 from dispatcher.policy.data import DEFAULT_FILE_RULES
+from dispatcher.web.console import draft_forms
 from dispatcher.web.console.fault_words import fault_parts
 from dispatcher.web.console.translation import fault_words
 
@@ -83,3 +86,26 @@ def test_both_readings_of_a_value_are_kept() -> None:
 def test_what_nobody_translated_stays_as_it_is() -> None:
     assert fault_words("is wrong in a new way", "fr") == "is wrong in a new way"
     assert fault_words(csv_records.TOO_LONG, "fr") == f"dépasse {csv_records.ROW_LENGTH_MAX} caractères"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.xlsx"])
+def test_what_is_wrong_with_a_whole_file_is_said_in_words(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("", encoding="utf-8")
+    with pytest.raises(BadInput) as error:
+        list(read_audience(tmp_path / name, DEFAULT_FILE_RULES))
+    message = error.value.faults[0].message
+    words = fault_words(message, "nl")
+    assert words != message
+    assert fault_words(f"The file {message}", "nl") == f"Het bestand {words}"
+
+
+def test_the_sentences_of_checks_are_those_that_the_checks_say() -> None:
+    said = {
+        f"its audience {NO_ROWS}; as it is, it will be refused",
+        draft_forms.without_commands("version 3 of loan_offer (abc) is not approved: `dispatcher templates approve loan_offer`"),
+        draft_forms.without_commands(
+            "WhatsApp has not approved 2 of the 3 WhatsApp texts of loan_offer: `dispatcher templates whatsapp push loan_offer`"
+        ),
+    }
+    for sentence in said:
+        assert fault_words(sentence, "de") != sentence

@@ -1,7 +1,7 @@
-"""What is wrong with a row of a file, in the reader's language.
+"""What is wrong with a row of a file, and what a campaign needs, in the reader's language.
 
-Readers of files say it in English, and the ledger keeps that. Here are their sentences, with a placeholder for each part that
-differs; the catalogs of gettext translate these.
+Readers of files and checks of campaigns say it in English, and the ledger keeps that. Here are their sentences, with a placeholder
+for each part that differs; the catalogs of gettext translate these. A part with the name `what` is itself such a sentence.
 """
 
 from __future__ import annotations
@@ -53,6 +53,28 @@ FAULTS = (
     "should be a day such as 2026-12-31, or a time such as 2026-12-31T09:30:00+01:00",
     "lies in the future",
 )
+FAULTS_OF_FILES = (
+    "The file %(what)s",
+    "should be a .csv, .xlsx or .jsonl file; save the workbook as one of these",
+    "is empty; the first line names the columns",
+    "is not an .xlsx workbook",
+    "is not a workbook that can be read; open it in a spreadsheet and save it again as .xlsx",
+    "has formulas without their values; open it in a spreadsheet and save it again as .xlsx",
+    "has %(count)s sheets with rows; keep the one that is meant",
+    "has merged cells (%(cells)s): only the first of them has a value; unmerge them",
+    "is too large for a workbook; save it as CSV (UTF-8)",
+)
+NEEDS = (
+    "its audience has no rows: the campaign would reach nobody; as it is, it will be refused",
+    "somebody other than its submitter has to release it, because %(count)s of its rows cannot be read",
+    "somebody other than its submitter has to release it, because it has more than %(count)s recipients",
+    "version %(version)s of %(name)s (%(digest)s) is not approved: an approver approves it on the page Templates",
+    "WhatsApp has not approved %(count)s of the %(all)s WhatsApp texts of %(name)s: ask those who look after the templates",
+    "%(count)s of its texts are still to be written, the first at %(place)s: ask those who look after the templates",
+    "the file cannot be read: %(what)s",
+    "no dry run can be made of a campaign that is %(state)s",
+)
+SENTENCES = (*FAULTS, *FAULTS_OF_FILES, *NEEDS)
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 
@@ -62,7 +84,7 @@ def _pattern(sentence: str) -> re.Pattern[str]:
     return re.compile("".join(written), re.DOTALL)
 
 
-_PATTERNS = [(_pattern(sentence), sentence) for sentence in FAULTS]
+_PATTERNS = [(_pattern(sentence), sentence) for sentence in SENTENCES]
 
 
 def fault_parts(message: str) -> tuple[str, Mapping[str, str]] | None:

@@ -112,7 +112,10 @@ def _fault(message: str, language: Language) -> str | None:
         return None
     sentence, parts = found
     forms = texts(language).get(("", sentence))
-    return forms[0] % local_parts(sentence, parts, language) if forms else None
+    if not forms:
+        return None
+    shown = {name: fault_words(part, language) if name == "what" else part for name, part in parts.items()}
+    return forms[0] % local_parts(sentence, shown, language)
 
 
 def decimal(text: str) -> str:
