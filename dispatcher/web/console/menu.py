@@ -25,7 +25,6 @@ ENTRIES: Sequence[tuple[str, str, Sequence[Rights]]] = (
     ("/console/webhooks", "Webhooks", TECHNICAL),
     ("/console/operations", "Operations", ALL),
     ("/console/audit", "Audit log", (frozenset({Right.AUDIT}),)),
-    ("/console/help", "Help", ALL),
 )
 
 OF_ALL_ENTITIES = frozenset({"/console/refused-jobs", "/console/webhooks"})  # nothing for somebody who is limited to some
