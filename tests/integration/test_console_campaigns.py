@@ -583,3 +583,29 @@ def test_another_policy_template_or_time_makes_a_dry_run_outdated(marketer: Mark
     assert answer.status_code == 303
     assert outdated(services) == [Outdated.TIME]
     assert "start or the end has been changed" in approver(marketer).get(f"/console/campaigns/{name}")
+
+
+def test_what_was_added_after_the_look_is_not_released(marketer: Marketer) -> None:
+    name = waiting(marketer)
+    path = f"/console/campaigns/{name}"
+    ann = approver(marketer)
+    shown = re.search(r'name="shown" value="([^"]+)"', ann.get(path))
+    assert shown
+    mia = approver(marketer, "mia", [Role.MARKETER])
+    file = workbook(rows=[["carl", "a boat", 900, URL, ""]])
+    data = {"form_token": mia.token}
+    assert (
+        mia.client.post(f"{path}/rows", data=data, files={"file": ("more.xlsx", file)}, follow_redirects=False).status_code == 303
+    )
+    ann = approver(marketer)
+    answer = ann.post(f"{path}/release", shown=shown[1])
+    assert (answer.status_code, "was not released" in answer.text) == (409, True)
+    found = overview.find(marketer.services, name)
+    assert found is not None
+    assert found.state is CampaignState.AWAITING_RELEASE
+    again = re.search(r'name="shown" value="([^"]+)"', answer.text)
+    assert again
+    assert ann.post(f"{path}/release", shown=again[1]).status_code == 303
+    found = overview.find(marketer.services, name)
+    assert found is not None
+    assert found.released_by == "user:ann"

@@ -10,6 +10,7 @@ import pytest
 from jinja2 import Environment
 from jinja2.ext import babel_extract
 
+from dispatcher.campaigns import actions
 from dispatcher.content.lint.findings import lint_rules
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.web.console import (
@@ -45,7 +46,15 @@ OF_CODE = [
     *(rule.title for rule in lint_rules().values()),
     *(label for label, _ in campaign_results.SERIES_CHARTS),
     *("Audience", "Tried to send", "Accepted by the provider", "Delivered", "Read", "Converted"),  # the funnel
-    *(labels.PROVIDERS_OWN, login.UNKNOWN, login.TOO_MANY, account.WRONG, second_factor.WRONG, campaign_edits.CHANGED_MEANWHILE),
+    *(
+        labels.PROVIDERS_OWN,
+        login.UNKNOWN,
+        login.TOO_MANY,
+        account.WRONG,
+        second_factor.WRONG,
+        campaign_edits.CHANGED_MEANWHILE,
+        actions.CHANGED_BEFORE_RELEASE,
+    ),
     *(
         draft_checks.BUSY,
         draft_forms.WRONG_CHARACTERS,

@@ -13,9 +13,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import BaseModel
 
 from dispatcher.campaigns import actions, drafts, overview, row_addition, scheduler
-from dispatcher.campaigns.actions import CampaignAction
+from dispatcher.campaigns.actions import CHANGED_BEFORE_RELEASE, CampaignAction
 from dispatcher.campaigns.row_addition import AddedRows, RowSource
 from dispatcher.domain.audit import AuditOutcome
 from dispatcher.domain.campaign import CampaignState
@@ -47,6 +48,13 @@ ACTION_RIGHTS = {
     CampaignAction.CANCEL: Right.PAUSE,
 }
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")  # the form of campaign and recipient ids
+
+
+class ActionForm(BaseModel):
+    """What an action's form sends. `shown`: the mark of the campaign that the page showed to whoever releases it."""
+
+    form_token: str = ""
+    shown: str = ""
 
 
 @router.get("/{campaign_id}", dependencies=[LIVE])
@@ -141,18 +149,22 @@ def act_on_campaign(
     campaign_id: str,
     action: CampaignAction,
     services: ServicesDependency,
-    form_token: Annotated[str, Form()] = "",
+    form: Annotated[ActionForm, Form()],
 ) -> Response:
-    """Release, pause, resume or cancel, then show the campaign in the state that it has."""
-    check_form_token(operator, form_token)
+    """Release, pause, resume or cancel, then show the campaign in the state that it has. What has changed since the page was shown
+    is not released: the second person has to see it first."""
+    check_form_token(operator, form.form_token)
     _require(operator, services, valid_id(campaign_id), ACTION_RIGHTS[action])
     if action is CampaignAction.RELEASE:
         confirm_first(services, operator, f"/console/campaigns/{campaign_id}")
-    result = actions.apply(services, campaign_id, action, operator.principal.id)
+    result = actions.apply(services, campaign_id, action, operator.principal.id, form.shown)
     if result is None:
         raise not_found()
     if result.refusal is not None:
         auditing.refused(request)
+    if result.refusal == CHANGED_BEFORE_RELEASE:
+        text = campaign_text(operator, campaign_id, services, still=True, problems=[CHANGED_BEFORE_RELEASE])
+        return HTMLResponse(text, HTTPStatus.CONFLICT)
     broker: TaskPublisher = request.app.state.broker
     publish_or_defer(broker.publish, scheduler.due_chunks(services))
     return RedirectResponse(f"/console/campaigns/{result.campaign.id}", HTTPStatus.SEE_OTHER)
