@@ -198,9 +198,8 @@ def test_secrets_of_the_compose_file_are_files_of_variables() -> None:
 
 def test_the_guide_makes_every_secret_of_the_compose_files() -> None:
     guide = (ROOT / "docs" / "how-to" / "deploy.md").read_text(encoding="utf-8")
-    made = set(re.findall(r"(?:>|touch) (?:secrets/\w+ )*secrets/(\w+)", guide)) | set(
-        re.findall(r"touch .*?secrets/(\w+)$", guide, re.M)
-    )
+    commands = re.findall(r"^(?:echo|new|printf|touch|mv) .+$", guide, re.MULTILINE)
+    made = {name for command in commands for name in re.findall(r"secrets/(\w+)", command)}
     assert {*COMPOSE["secrets"], *RABBITMQ["secrets"]} <= made
 
 
