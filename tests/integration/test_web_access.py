@@ -52,7 +52,7 @@ def test_a_wrong_file_of_api_keys_is_one_sentence(tmp_path: Path) -> None:
     environ = {"PATH": os.environ["PATH"], "DISPATCHER_HOME": str(tmp_path), "DISPATCHER_API_KEYS": str(file)}
     start = (sys.executable, "-m", "uvicorn", "--factory", "dispatcher.web:app", "--port", "0")
     ended = subprocess.run(start, env=environ, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
-    assert (ended.returncode, ended.stderr) == (2, f"{file}: key: unknown field; did you mean 'keys'?\n")
+    assert (ended.returncode, ended.stderr) == (2, f"{file}: key: unknown field; did you mean keys?\n")
 
 
 def test_metrics_and_api_description_can_be_kept_for_keys(keyed: tuple[str, dict[str, str], Path]) -> None:
