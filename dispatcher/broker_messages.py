@@ -28,6 +28,7 @@ from kombu.transport.native_delayed_delivery import MAX_LEVEL, calculate_routing
 
 from celeryconfig import IS_RABBITMQ
 from dispatcher.campaigns import refused_jobs
+from dispatcher.campaigns.scheduler import CHUNKS_TOGETHER_MAX
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.refused_job import CAMPAIGN_TASK, TRIGGER_TASK, JobError, RefusalReason, RefusedJob
 from dispatcher.runtime import bootstrap
@@ -44,6 +45,7 @@ DELAYED = level_name(MAX_LEVEL)  # RabbitMQ's exchange for messages that wait; e
 
 NOT_DECODED = "its body cannot be decoded; it should be JSON in UTF-8"
 PUBLISHED_AT = "published_at"  # a header of our messages, a Unix time
+MORE_CHUNKS = "more_chunks"  # a header of the messages of chunks: numbers of others that the task goes on with
 PLACE = "place"  # a header of the messages of chunks: the campaign's id, n and m of "chunk n of m"
 TRACEPARENT = "traceparent"  # a header that OpenTelemetry adds where the sender traces
 NO_TASK_MESSAGE = "it is no message of Celery's protocol: headers `id` and `task`, and the body [arguments, keyword arguments, {}]"
@@ -292,7 +294,16 @@ def _headers(call: TaskMessageCall, now: datetime) -> dict[str, Any]:
         "kwargsrepr": HIDDEN if shown == HIDDEN else "{}",
         **times,
         **trace,
+        **({MORE_CHUNKS: more} if (more := _more_chunks(call)) else {}),
     }
+
+
+def _more_chunks(call: TaskMessageCall) -> list[int]:
+    """References, as the arguments are."""
+    more = call.fields.get(MORE_CHUNKS)
+    if not isinstance(more, list) or len(more) >= CHUNKS_TOGETHER_MAX:
+        return []
+    return more if all(type(each) is int and 0 <= each <= REFERENCE_MAX for each in more) else []
 
 
 def _place(call: TaskMessageCall) -> str:
@@ -303,7 +314,8 @@ def _place(call: TaskMessageCall) -> str:
         return ""
     campaign_id, number, count = place
     is_id = isinstance(campaign_id, str) and _CAMPAIGN_ID.fullmatch(campaign_id) and 0 < number <= count
-    return f" {campaign_id}: chunk {number} of {count}" if is_id else ""
+    more = f" and {len(others)} more" if (others := _more_chunks(call)) else ""
+    return f" {campaign_id}: chunk {number} of {count}{more}" if is_id else ""
 
 
 def _time(value: object) -> datetime | None:

@@ -17,14 +17,14 @@ from celery.signals import beat_init
 from kombu.exceptions import ChannelError, OperationalError
 
 from celeryconfig import CAMPAIGN_FIRST, IS_RABBITMQ, LANES
-from dispatcher.broker_messages import KEEP_TASK, PLACE, PUBLISHED_AT
+from dispatcher.broker_messages import KEEP_TASK, MORE_CHUNKS, PLACE, PUBLISHED_AT
 from dispatcher.campaigns import public_tasks, refused_jobs, schedule_runs, scheduler, submission, whatsapp_templates
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
 from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
 from dispatcher.celery_app import RedactedTask, app, services
 from dispatcher.delivery import reconciliation
-from dispatcher.delivery.pipeline import run_chunk
+from dispatcher.delivery.pipeline import run_chunk, run_chunks
 from dispatcher.events import event_files, kafka_delivery, publication, webhook_delivery
 from dispatcher.inbound import provider_events
 from dispatcher.intake.errors import BadInput
@@ -56,7 +56,7 @@ def publish(dues: Iterable[DueChunk]) -> None:
             first = due.is_first_of_campaign
             priority = LAST if due.is_repeat and not first else _broker_priority(due.priority, first)
             with within(due.trace):
-                headers = {PLACE: list(due.place)} if due.place is not None else None
+                headers = {PLACE: list(due.place) if due.place is not None else None, MORE_CHUNKS: list(due.more) or None}
                 queue = CAMPAIGN_FIRST if IS_RABBITMQ and priority <= FIRST_QUEUE_MAX else None
                 send_chunk.apply_async((due.period, due.number), priority=priority, headers=headers, queue=queue)
 
@@ -159,12 +159,13 @@ def load_audience(task: Task, number: int, is_stalled: bool = False) -> None:
 
 @app.task(name="dispatcher.send_chunk", bind=True, needs_policy=True)
 def send_chunk(task: Task, period: int, number: int) -> None:
-    """Work on a campaign's chunk, then publish the campaign's next one. A chunk whose message is lost is published again."""
-    if _is_superfluous(task, period, number):
-        return
-    chunk = run_chunk(services(), period, number)
+    """Work on a campaign's chunk and those that came with it, then publish the campaign's next ones. Chunks whose message is lost
+    are published again."""
+    numbers = [number, *(getattr(task.request, MORE_CHUNKS, None) or ())]
+    chunk = run_chunks(services(), period, numbers, lambda each: _is_superfluous(task, period, each))
     if chunk is not None:
-        publish(replace(due, is_first_of_campaign=_is_first_of_campaign(task)) for due in scheduler.next_chunk(services(), chunk))
+        following = scheduler.next_chunk(services(), chunk, len(numbers))
+        publish(replace(due, is_first_of_campaign=_is_first_of_campaign(task)) for due in following)
 
 
 def _is_superfluous(task: Task, period: int, number: int) -> bool:

@@ -34,6 +34,7 @@ class ActionResult:
     refusal: str | None
 
 
+CHANGED_BEFORE_RELEASE = "The campaign has changed since you opened this page, and was not released. Look at it as it is now."
 _CHANGES: Mapping[CampaignAction, Callable[[Connection, str, datetime], bool]] = {
     CampaignAction.PAUSE: lifecycle.pause_by_id,
     CampaignAction.RESUME: lifecycle.resume,
@@ -47,19 +48,24 @@ _WANTED_STATES: Mapping[CampaignAction, frozenset[CampaignState]] = {
 }
 
 
-def apply(services: Services, campaign_id: str, action: CampaignAction, actor: str) -> ActionResult | None:
+def apply(services: Services, campaign_id: str, action: CampaignAction, actor: str, seen: str = "") -> ActionResult | None:
     """Apply an action to a campaign; None where no campaign has this id.
 
-    `actor` is the name of the person or API key: only somebody other than the submitter can release a campaign.
+    `actor` is the name of the person or API key: only somebody other than the submitter can release a campaign. `seen` is the
+    `release_mark` that this person saw: where the campaign has another one now, it is not released.
     """
     now = services.clock()
     with lend(services.pool) as connection:
         if action is CampaignAction.RELEASE:
-            lifecycle.release(connection, campaign_id, actor)
+            lifecycle.release(connection, campaign_id, actor, seen)
         else:
             _CHANGES[action](connection, campaign_id, now)
         campaign = lifecycle.find(connection, campaign_id)
-    return ActionResult(campaign, _refusal(campaign, action)) if campaign else None
+    if campaign is None:
+        return None
+    if seen and campaign.state is CampaignState.AWAITING_RELEASE and campaign.release_mark != seen:
+        return ActionResult(campaign, CHANGED_BEFORE_RELEASE)
+    return ActionResult(campaign, _refusal(campaign, action))
 
 
 def _refusal(campaign: Campaign, action: CampaignAction) -> str | None:

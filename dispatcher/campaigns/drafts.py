@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
@@ -26,9 +27,10 @@ from dispatcher.intake.audience_uploads import PIECE_BYTES, assign_columns, assi
 from dispatcher.intake.campaign import CampaignRequest, Submission, check_campaign, parse_request
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.rows import SUFFIXES, read_header
-from dispatcher.ledger.campaigns import drafts
+from dispatcher.ledger.campaigns import drafts, dry_runs, lifecycle
 from dispatcher.ledger.campaigns.audience import AudienceError
 from dispatcher.ledger.campaigns.drafts import Draft
+from dispatcher.ledger.campaigns.dry_runs import StoredDryRun
 from dispatcher.ledger.connection import lend
 from dispatcher.runtime.services import Services
 
@@ -312,13 +314,25 @@ def awaits_release(services: Services, draft: Draft) -> bool:
 
 
 def submit(services: Services, draft: Draft, by: str) -> SubmitResult:
-    """Submit a draft, and delete it once the campaign is accepted; its file stays for the workers. Raises as `submission.submit`
-    does."""
+    """Submit a draft, and delete it once the campaign is accepted; its file stays for the workers, and its dry run with the
+    campaign. Raises as `submission.submit` does."""
     result = submission.accept(services, _request(services, draft), by=by, seconds_max=SUBMIT_SECONDS)
     if result.status is not SubmitStatus.CONFLICT:
-        with lend(services.pool) as connection:
+        with lend(services.pool) as connection, connection.transaction():
+            campaign = lifecycle.find(connection, str(draft.form["id"]))
+            if campaign is not None and (made := _dry_run_of(draft)) is not None:
+                dry_runs.add(connection, campaign.no, made)
             drafts.delete(connection, draft.no)
     return result
+
+
+def _dry_run_of(draft: Draft) -> StoredDryRun | None:
+    """The dry run of a draft; None where there was none, or it was made by a program that did not note its time."""
+    counts = dict(draft.dry_run or {})
+    if "made_at" not in counts:
+        return None
+    made_at, policy, templates = (counts.pop(name) for name in ("made_at", "policy", "templates"))
+    return StoredDryRun(datetime.fromisoformat(made_at), draft.owner, policy, templates, counts)
 
 
 def copy_form(spec: Spec, campaign_id: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ from channels.sms_segments import count_segments
 from dispatcher.campaigns.audience_loading import NO_ROWS, too_many_invalid
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.campaigns.whatsapp_templates import whatsapp_needs
+from dispatcher.content import Template
 from dispatcher.delivery.hand_off import PreparedMessage
 from dispatcher.delivery.pipeline import prepare_all, send_limits
 from dispatcher.delivery.planned_sends import PlannedSends
@@ -66,6 +67,19 @@ class DryRun:
             "needs": list(self.needs),
         }
 
+    def document(self, is_part: bool) -> dict[str, Any]:
+        """What is kept of it: numbers only, and the times that it was decided for. `is_part`: there are more rows than these."""
+        times = {name: at.isoformat() if (at := getattr(self.spec, name)) else None for name in ("send_at", "expires_at")}
+        return {
+            "rows": self.audience + self.invalid,
+            "is_part": is_part,
+            **self.counts(),
+            "cost": asdict(self.cost) if self.cost else None,
+            "obstacles": [[each.channel, each.code, each.variable, count] for each, count in self.obstacles.most_common()],
+            "as_of": times["send_at"],
+            "expires_at": times["expires_at"],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
@@ -94,7 +108,9 @@ class SmsCost:
 
 
 @dataclass(frozen=True, slots=True)
-class _Counts:
+class DryRunCounts:
+    """Counts of a dry run under way."""
+
     states: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     channels: Counter[str] = field(default_factory=Counter)
@@ -146,10 +162,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
     suppressions are today's, because no history of them is kept.
     """
     period = period_of(services.clock())  # of now, whatever `as_of` is: the month is only a place to load the audience into
-    if as_of is not None:
-        moment = as_of
-        services = replace(services, clock=lambda: moment)
-    spec, counts = submission.spec, _Counts()
+    services, spec = at_start(services, as_of), submission.spec
     with lend(services.pool) as connection:
         ensure_period(connection, period)
         try:
@@ -160,33 +173,60 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                 rows = iter(submission.audience)
                 while part := list(islice(rows, services.limits.part_rows)):
                     loader.write(part)
-                planned = PlannedSends()
-                for chunk in _chunks(connection, submission, no, period):
-                    candidates = gather(connection, chunk, limits=send_limits(services, chunk))
-                    if as_of is not None:
-                        candidates = _as_of(connection, candidates, as_of)
-                    messages = prepare_all(services, chunk, candidates, {}, planned)
-                    counts.add(spec, [message.entry for message in messages])
-                    counts.add_sizes(messages)
-                    observe(messages)
+                counts = decide_chunks(services, connection, _chunks(connection, submission, no, period), as_of, observe)
                 raise _RollBack
         except _RollBack:
             needs = (
-                *_needs(connection, services.policy, submission, loader),
-                *whatsapp_needs(services, connection, submission),
+                *approval_needs(services, connection, spec, submission.templates),
+                *_release_needs(services.policy, loader),
             )
+    return dry_run_of(services.policy, spec, counts, (loader.rows_written, loader.invalid), needs)
+
+
+def at_start(services: Services, as_of: datetime | None) -> Services:
+    """The services with the clock of a moment; None stands for now."""
+    if as_of is None:
+        return services
+    moment = as_of
+    return replace(services, clock=lambda: moment)
+
+
+def decide_chunks(
+    services: Services,
+    connection: Connection,
+    chunks: Iterable[Chunk],
+    as_of: datetime | None = None,
+    observe: Observer = unobserved,
+) -> DryRunCounts:
+    """Decide and render every message of some chunks of one campaign, in order; write nothing. With `as_of`, by the choices that
+    were recorded until then, and by the clock of the services."""
+    counts, planned = DryRunCounts(), PlannedSends()
+    for chunk in chunks:
+        candidates = gather(connection, chunk, limits=send_limits(services, chunk))
+        if as_of is not None:
+            candidates = _as_of(connection, candidates, as_of)
+        messages = prepare_all(services, chunk, candidates, {}, planned)
+        counts.add(chunk.spec, [message.entry for message in messages])
+        counts.add_sizes(messages)
+        observe(messages)
+    return counts
+
+
+def dry_run_of(policy: Policy, spec: Spec, counts: DryRunCounts, rows: tuple[int, int], needs: Iterable[str]) -> DryRun:
+    """The result of a dry run. `rows`: those of the audience, and those that cannot be read."""
+    audience, invalid = rows
     return DryRun(
         spec=spec,
-        audience=loader.rows_written,
-        invalid=loader.invalid,
+        audience=audience,
+        invalid=invalid,
         states=counts.states,
         reasons=counts.reasons,
         channels=counts.channels,
         variants=counts.variants,
         sms=counts.sms,
-        needs=needs,
+        needs=tuple(needs),
         segments=counts.segments,
-        cost=_cost(services.policy.sms_prices, counts.segments),
+        cost=_cost(policy.sms_prices, counts.segments),
         obstacles=counts.obstacles,
     )
 
@@ -199,10 +239,15 @@ def _cost(prices: SmsPrices | None, segments: Mapping[str, int]) -> SmsCost | No
     return SmsCost(prices.currency, round(total, 4), unpriced)
 
 
-def _needs(connection: Connection, policy: Policy, submission: Submission, loader: AudienceLoader) -> Iterator[str]:
-    """What people have to do before the campaign can start: approve its templates, and release it."""
-    for error in approval_errors(connection, policy, submission.templates):
+def approval_needs(services: Services, connection: Connection, spec: Spec, templates: Sequence[Template]) -> Iterator[str]:
+    """Which approvals its templates need before the campaign can start: of a person, and of WhatsApp."""
+    for error in approval_errors(connection, services.policy, templates):
         yield error.message
+    yield from whatsapp_needs(services, connection, spec, templates)
+
+
+def _release_needs(policy: Policy, loader: AudienceLoader) -> Iterator[str]:
+    """Why somebody has to release it, or what is wrong with its audience."""
     if not loader.rows_written and not loader.invalid:
         yield f"its audience {NO_ROWS}; as it is, it will be refused"
     audience_max = policy.four_eyes_audience_min

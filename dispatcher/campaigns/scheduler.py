@@ -9,11 +9,11 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import scheduling
 from dispatcher.ledger.delivery.chunks import Chunk
-from dispatcher.ledger.delivery.scheduling import UNKNOWN_DEPTHS, DueChunk, LaneDepths
+from dispatcher.ledger.delivery.scheduling import CHUNKS_TOGETHER_MAX, UNKNOWN_DEPTHS, DueChunk, LaneDepths
 from dispatcher.ledger.maintenance import generations
 from dispatcher.runtime.services import Services
 
-__all__ = ["Chunk", "DueChunk", "LaneDepths", "due_chunks", "needs_no_work", "next_chunk"]
+__all__ = ["CHUNKS_TOGETHER_MAX", "Chunk", "DueChunk", "LaneDepths", "due_chunks", "needs_no_work", "next_chunk"]
 
 REOPEN_BATCH = 5_000
 
@@ -51,12 +51,12 @@ def needs_no_work(services: Services, period: int, number: int) -> bool:
         return scheduling.needs_no_work(connection, period, number, since)
 
 
-def next_chunk(services: Services, chunk: Chunk) -> list[DueChunk]:
-    """The campaign's next chunk, in place of one that is done; where there is none, finish the campaign if nothing is left."""
+def next_chunk(services: Services, chunk: Chunk, chunks_max: int = 1) -> list[DueChunk]:
+    """The campaign's next chunks, in place of as many just done; where there is none, finish the campaign if nothing is left."""
     if chunk.campaign_no is None:
         return []
     with lend(services.pool) as connection:
-        following = scheduling.take_next(connection, chunk, services.clock())
+        following = scheduling.take_next(connection, chunk, services.clock(), chunks_max)
         if not following:
             lifecycle.finish_completed(connection, services.clock(), chunk.campaign_no)
         return following

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,8 +20,8 @@ from dispatcher.campaigns.template_approval import blocking_findings, draft_erro
 from dispatcher.content import Senders, Template, TemplateError, example_request, is_draft
 from dispatcher.content.template import WhatsAppTemplate
 from dispatcher.delivery.whatsapp_texts import text_key, texts_of
+from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import Kind, Mode
-from dispatcher.intake.campaign import Submission
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.campaigns import whatsapp_templates
 from dispatcher.ledger.campaigns.whatsapp_templates import TextKey, WhatsAppText
@@ -236,13 +236,13 @@ def _line(template: Template, text: TextStatus) -> int:
     return next((number for number, line in enumerate(lines, 1) if line.strip() == f"[whatsapp.{text.mode}]"), 1)
 
 
-def whatsapp_needs(services: Services, connection: Connection, submission: Submission) -> Iterator[str]:
+def whatsapp_needs(services: Services, connection: Connection, spec: Spec, templates: Iterable[Template]) -> Iterator[str]:
     """What people have to do before the campaign's WhatsApp messages can be sent."""
-    if services.template_client is None or Channel.WHATSAPP not in submission.spec.channels:
+    if services.template_client is None or Channel.WHATSAPP not in spec.channels:
         return
     account = services.template_client.account
     known = whatsapp_templates.find(connection, account)
-    for template in submission.templates:
+    for template in templates:
         locals_ = _locals(services, account, template)
         waiting = [local for local in locals_ if not _status(local, known.get(local.key)).is_approved]
         if waiting:

@@ -1,5 +1,7 @@
 """The steps of a chunk: gather, decide, render, claim, send, conclude, settle. Read `process_batch` from top to bottom.
 
+A task may have several chunks of one campaign: the last messages of one travel while the next is decided.
+
 A worker may be killed, frozen or cut off after any line. Before the claim commits nothing has happened. After it, each hand-off
 first checks the claim's deadline (`hand_off`). Only a worker that gives the claim number can settle (`settlement`). When a claim
 expires, its messages become `pending` if nothing was sent, else `unresolved`.
@@ -7,8 +9,8 @@ expires, its messages become `pending` if nothing was sent, else `unresolved`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from itertools import groupby
@@ -49,6 +51,8 @@ from dispatcher.runtime.tracing import span
 
 log = structlog.get_logger()
 
+DECISION_SECONDS_MAX = 1.0  # from a decision to its claim
+
 STATE_BY_REASON: Mapping[str, State] = {
     ReasonCode.EXPIRED: State.EXPIRED,
     ReasonCode.GLOBAL_CONTROL_GROUP: State.HELD_OUT,
@@ -56,27 +60,69 @@ STATE_BY_REASON: Mapping[str, State] = {
 }
 
 
-def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
-    """Decide and send what is left of a chunk, for at most `chunk_seconds` and `decide_rounds_max` rounds.
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the chunks of one task share: when it ends, the batches on their way, and the channels that stopped meanwhile."""
 
-    The rest stays pending. The chunk is published again once nobody has worked on it for a lease (`scheduling.take_due`). Safe to
-    repeat and to run twice at the same time, because of the claim.
+    end: float
+    sends: Overlap
+    stopped_channels: dict[Channel, str] = field(default_factory=dict)
+
+
+def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
+    """Decide and send what is left of one chunk, see `run_chunks`. Returns it, or None where there is none of this number."""
+    return run_chunks(services, period, [number])
+
+
+def _never(_number: int) -> bool:
+    return False
+
+
+def run_chunks(
+    services: Services, period: int, numbers: Sequence[int], is_superfluous: Callable[[int], bool] = _never
+) -> Chunk | None:
+    """Decide and send what is left of these chunks of one campaign, or of a trigger's chunk, for at most `chunk_seconds` together.
+
+    What was not begun, or not finished in that time, is put back. A message whose recipient changes again and again is left after
+    `decide_rounds_max` rounds: its chunk is published again once nobody has worked on it for a lease (`scheduling.take_due`).
+    `is_superfluous` is asked before each chunk. Safe to repeat and to run twice at the same time, because of the claim.
 
     A campaign pauses itself where the template version that it was accepted with is not approved any more, or can't be loaded;
     nothing of it is lost. A trigger is refused then.
     A chunk of a campaign with a rate whose turn has not come is put back.
-    Returns the chunk, or None where there is none of this number. Raises `LedgerUnavailable`, and `WorkerDraining` between two
-    batches; then the chunk is tried again.
+    Returns the last chunk that there is, or None. Raises `LedgerUnavailable`, and `WorkerDraining` between two batches; then all
+    are tried again.
     """
+    run = _Run(services.monotonic_clock() + services.limits.chunk_seconds, Overlap(services.limits.in_flight_max))
+    last: Chunk | None = None
+    left, decided = list(numbers), list[Chunk]()
+    with run.sends:
+        while left:
+            chunk = None if is_superfluous(left[0]) else _find(services, period, left[0])
+            if chunk is not None:
+                last = chunk
+                if not _run(services, chunk, run):
+                    break
+                decided.append(chunk)
+            del left[0]
+    _end(services, period, decided, left)
+    return last
+
+
+def _find(services: Services, period: int, number: int) -> Chunk | None:
     with lend(services.pool) as connection:
-        chunk = find_chunk(connection, period, number)
-    if chunk is None:
-        return None
-    bind_contextvars(campaign=chunk.campaign_id, period=period, chunk=number)  # of every line until the task ends
-    if chunk.campaign_no is None:
-        bind_contextvars(message=str(chunk.ref(0, 0)))
-    with span("chunk", _chunk_attributes(chunk)):
-        return _run(services, chunk)
+        return find_chunk(connection, period, number)
+
+
+def _end(services: Services, period: int, decided: Sequence[Chunk], left: Sequence[int]) -> None:
+    """Once all is settled: close the chunks that are done, and put back the others."""
+    if not decided and not left:
+        return
+    with lend(services.pool) as connection:
+        for chunk in decided:
+            scheduling.close(connection, chunk, services.clock())
+        if left:
+            scheduling.put_back(connection, period, left)
 
 
 def _chunk_attributes(chunk: Chunk) -> Mapping[str, str | int]:
@@ -84,32 +130,41 @@ def _chunk_attributes(chunk: Chunk) -> Mapping[str, str | int]:
     return numbers if chunk.campaign_id is None else {**numbers, "dispatcher.campaign": chunk.campaign_id}
 
 
-def _run(services: Services, chunk: Chunk) -> Chunk:
+def _run(services: Services, chunk: Chunk, run: _Run) -> bool:
+    """Decide the messages of one chunk and start to send them. False where it has to stop before all are decided."""
+    bind_contextvars(campaign=chunk.campaign_id, period=chunk.period, chunk=chunk.number)  # of every line until the next chunk
+    if chunk.campaign_no is None:
+        bind_contextvars(message=str(chunk.ref(0, 0)))
+    with span("chunk", _chunk_attributes(chunk)):
+        return _may_start(services, chunk) and _decide_all(services, chunk, run)
+
+
+def _may_start(services: Services, chunk: Chunk) -> bool:
     # Stop here if the campaign is not running. It could start later, after its approval was withdrawn, and this worker would still
     # use the approval it read above.
     if chunk.campaign_state not in (None, CampaignState.RUNNING) or not may_use_templates(services, chunk):
-        return chunk
-    if chunk.spec.rate_per_second is not None and chunk.campaign_state is CampaignState.RUNNING:
-        with lend(services.pool) as connection:
-            has_turn = pace.try_start(connection, chunk, services.clock())
-        if not has_turn:
-            return chunk
-    stopped_channels = dict(chunk.stopped_channels)
+        return False
+    if chunk.spec.rate_per_second is None or chunk.campaign_state is not CampaignState.RUNNING:
+        return True
+    with lend(services.pool) as connection:
+        return pace.try_start(connection, chunk, services.clock())
+
+
+def _decide_all(services: Services, chunk: Chunk, run: _Run) -> bool:
+    """Decide until no recipient has changed meanwhile. False where the campaign may not go on, or the time is over."""
+    run.stopped_channels.update(chunk.stopped_channels)
     rows_to_decide: frozenset[int] | None = None
-    end = services.monotonic_clock() + services.limits.chunk_seconds
     for _ in range(services.limits.decide_rounds_max):
         with span("gather"), lend(services.pool) as connection:
             candidates = gather(connection, chunk, rows_to_decide, send_limits(services, chunk))
         changed: set[int] = set()
-        with Overlap(services.limits.in_flight_max) as sends:
-            for batch in batches(candidates, services.limits.batch(chunk.spec.channels)):
-                sends.make_room(len(batch))
-                _require_not_draining(services)
-                claim = process_batch(services, chunk, batch, stopped_channels, sends)
-                if claim.gate is CampaignGate.CLOSED or services.monotonic_clock() >= end:
-                    return chunk
-                changed |= claim.changed
-                sends.poll()
+        for batch in batches(candidates, services.limits.batch(chunk.spec.channels)):
+            _require_not_draining(services)
+            claim = process_batch(services, chunk, batch, run)
+            if claim.gate is CampaignGate.CLOSED or services.monotonic_clock() >= run.end:
+                return False
+            changed |= claim.changed
+            run.sends.poll()
         if not changed:
             break
         rows_to_decide = frozenset(changed)
@@ -117,9 +172,7 @@ def _run(services: Services, chunk: Chunk) -> Chunk:
         if chunk.campaign_no is None:
             with lend(services.pool) as connection:
                 chunk = find_chunk(connection, chunk.period, chunk.number) or chunk
-    with lend(services.pool) as connection:
-        scheduling.close(connection, chunk, services.clock())
-    return chunk
+    return True
 
 
 def _require_not_draining(services: Services) -> None:
@@ -204,14 +257,12 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
         yield batch
 
 
-def process_batch(
-    services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped_channels: dict[Channel, str], sends: Overlap
-) -> Claim:
-    """Decide, render and claim one batch, and start to send it. The rest, `send_claimed`, goes on while `sends` is polled."""
+def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], run: _Run) -> Claim:
+    """Decide, render and claim one batch, and start to send it. The rest, `send_claimed`, goes on while `run.sends` is polled."""
     take_render_counts()  # what the checks of templates rendered is no message
     size = {"messaging.batch.message_count": len(batch)}
     with span("decide and render", size):
-        prepared = [_unresolved_if_restored(item) for item in prepare_all(services, chunk, batch, stopped_channels)]
+        prepared = _prepare_and_make_room(services, chunk, batch, run)
     entries, limits, approval = [item.entry for item in prepared], send_limits(services, chunk), _trigger_approval(services, chunk)
     deadline = services.monotonic_clock() + services.limits.send_deadline_seconds  # from before the claim, which may wait for locks
     seen = services.ledger_watch.last_claim()
@@ -223,8 +274,23 @@ def process_batch(
     claimed = [item for item in prepared if item.entry.candidate.ref in claim.claimed]
     record_claim(chunk.spec.kind, [item.entry for item in prepared], claim)
     if claimed:
-        sends.start(partial(send_claimed, services, chunk, claimed, claim.number, deadline, stopped_channels), len(claimed))
+        send = partial(send_claimed, services, chunk, claimed, claim.number, deadline, run.stopped_channels)
+        run.sends.start(send, len(claimed))
     return claim
+
+
+def _prepare_and_make_room(services: Services, chunk: Chunk, batch: Sequence[Candidate], run: _Run) -> list[PreparedMessage]:
+    """Decide and render while earlier batches travel, then wait until this one may follow.
+
+    What changes during the wait is looked at again: a quiet hour or an expiry may have come, a channel may have stopped. The claim
+    looks at the rest.
+    """
+    stopped, decided_at = len(run.stopped_channels), services.monotonic_clock()
+    prepared = prepare_all(services, chunk, batch, run.stopped_channels)
+    run.sends.make_room(len(batch))
+    if len(run.stopped_channels) > stopped or services.monotonic_clock() - decided_at > DECISION_SECONDS_MAX:
+        prepared = prepare_all(services, chunk, batch, run.stopped_channels)
+    return [_unresolved_if_restored(item) for item in prepared]
 
 
 def send_claimed(

@@ -27,7 +27,7 @@ REVOKE INSERT, UPDATE ON schedules FROM {tasks};
 REVOKE INSERT ON schedule_changes, endpoint_changes FROM {tasks};
 REVOKE ALL ON users, sessions, sign_in_failures, suppression_lookups, erasure_requests FROM {tasks};
 REVOKE INSERT, UPDATE ON recipients, template_approvals, template_first_approvals, policies_in_force, secret_keys FROM {tasks};
-REVOKE INSERT ON campaign_edits FROM {tasks};
+REVOKE INSERT ON campaign_edits, campaign_dry_runs FROM {tasks};
 GRANT SELECT (no, decided_at), DELETE ON erasure_requests TO {tasks};
 GRANT UPDATE (version, updated_at, choices, consent_seq, consent_head, consent_seal, rests, devices) ON recipients TO {tasks};
 REVOKE UPDATE ON ledger_generations FROM {tasks};

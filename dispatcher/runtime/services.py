@@ -47,7 +47,7 @@ class DeliveryLimits:
     send_deadline_seconds: float = 10.0
     lease_seconds: float = 60.0
     chunk_seconds: float = 120.0  # after this time a worker leaves the rest of a chunk, far below the task limits
-    window_chunks: int = 64  # chunks of one campaign on the broker at a time
+    window_chunks: int = 320  # chunks of one campaign on the broker at a time, in some 64 messages
     decide_rounds_max: int = (
         5  # how often a chunk is decided because choices changed meanwhile; then it is left, and published again after a lease
     )

@@ -86,6 +86,7 @@ CONSOLE_CALLS: Calls = {
     ("POST", "/console/campaigns/new"): AuditedCall("draft", AuditAction.ADD),
     ("POST", "/console/campaigns/{campaign_id}/copy"): AuditedCall("campaign", AuditAction.COPY, "campaign_id"),
     ("POST", "/console/campaigns/{campaign_id}/edit"): AuditedCall("campaign", AuditAction.CHANGE, "campaign_id"),
+    ("POST", "/console/campaigns/{campaign_id}/dry-run"): AuditedCall("campaign", AuditAction.DRY_RUN, "campaign_id"),
     ("POST", "/console/drafts/{no}"): AuditedCall("draft", AuditAction.CHANGE, "no"),
     ("POST", "/console/drafts/{no}/audience"): AuditedCall("draft", AuditAction.ADD_ROWS, "no"),
     ("POST", "/console/drafts/{no}/columns"): AuditedCall("draft", AuditAction.CHANGE, "no"),

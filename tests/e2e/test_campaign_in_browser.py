@@ -88,6 +88,14 @@ def test_a_campaign_goes_from_a_workbook_to_its_results(browser: Browser, consol
     approver.goto(f"{url}/console")
     log_in(approver, "bart")
     follow(approver.get_by_role("status").get_by_role("link", name="spring-loan"))
+    seen = approver.inner_text("main").replace("\u202f", " ")
+    assert "by user:mia" in seen
+    assert "missing_variable project" in seen
+    follow(approver.get_by_role("link", name="Show examples"))
+    assert "a bike" in approver.inner_text("main")
+    follow(approver.get_by_role("link", name="Back to the campaign"))
+    follow(approver.get_by_role("button", name="Run it again"))
+    assert "by user:bart" in approver.inner_text("main")
     follow(approver.get_by_role("button", name="Release"))
     assert "running" in approver.inner_text("h1")
     work(services)
@@ -104,11 +112,15 @@ def test_a_campaign_goes_from_a_workbook_to_its_results(browser: Browser, consol
     window.close()
 
 
+# On a phone each row of such a table is a card: nothing is left to scroll to.
+NO_CARDS_SCROLL = "[...document.querySelectorAll('.scroll:has(.cards)')].every(area => area.scrollWidth <= area.clientWidth)"
+
+
 def prepared(services: Services, owner: str) -> list[str]:
     """The pages of a draft with a file that was checked, those around it, and one of a submitted campaign."""
     form = {"id": "spring-loan", "template": "loan_offer", "channels": ["email"], "send_at": "2026-12-01T08:30:00+00:00"}
     made = []
-    for each in (form, {**form, "id": "other"}):
+    for each in (form, {**form, "id": "other", "seeds": ["jana-maes"]}):
         draft = drafts.find(services, drafts.create(services, owner, each), owner)
         assert draft is not None
         draft = drafts.upload(services, draft, BytesIO(workbook()), "customers.xlsx")
@@ -116,7 +128,15 @@ def prepared(services: Services, owner: str) -> list[str]:
         made.append(draft_checks.run(services, draft))
     drafts.submit(services, made[1], owner)
     pages = ("", "/audience", "/columns", "/check", "/examples", "/schedule", "/submit")
-    around = ("campaigns/new", "campaigns/other/edit", "calendar?month=2026-12", "calendar?month=2027-01")
+    around = (
+        "help",
+        "campaigns/new",
+        "campaigns/other/edit",
+        "campaigns/other",
+        "campaigns/other/examples",
+        "calendar?month=2026-12",
+        "calendar?month=2027-01",
+    )
     return [*(f"/console/drafts/1{each}" for each in pages), *(f"/console/{each}" for each in around)]
 
 
@@ -139,6 +159,7 @@ def test_the_pages_of_a_draft_are_accessible(browser: Browser, console: tuple[Se
             assert answer is not None
             assert answer.status == 200, path
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (path, size)
+            assert size != PHONE or page.evaluate(NO_CARDS_SCROLL), path
             page.evaluate(AXE)
             found += [f"{path} {size} {is_dark}: {each}" for each in page.evaluate(SERIOUS, [])]
         window.close()

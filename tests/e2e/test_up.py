@@ -9,8 +9,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,16 @@ class Up:
     home: Path
     output: Path
     url: str
+    environ: Mapping[str, str]
+
+    def lane(self, name: str) -> psutil.Process:
+        """The worker of a lane."""
+        return next(child for child in self.children() if name in child.cmdline())
+
+    def started(self) -> dict[str, str]:
+        """What it said at its start: addresses, password and key."""
+        events = map(json.loads, self.output.read_text().splitlines())
+        return next(each for each in events if each["event"] == "started")
 
     def children(self) -> list[psutil.Process]:
         """The commands that it supervises, in the order in which they started."""
@@ -67,6 +77,13 @@ class Up:
 
 @pytest.fixture
 def up() -> Iterator[Up]:
+    with running_up() as started:
+        yield started
+
+
+@contextmanager
+def running_up(**changes: str) -> Iterator[Up]:
+    """`dispatcher up` with a folder of its own, and these variables besides."""
     home = Path(tempfile.mkdtemp(prefix="up-"))
     url = f"http://127.0.0.1:{free_port()}"
     environ = {
@@ -74,13 +91,14 @@ def up() -> Iterator[Up]:
         "DISPATCHER_HOME": str(home),
         "DISPATCHER_PUBLIC_URL": url,
         "DISPATCHER_SANDBOX_URL": f"http://127.0.0.1:{free_port()}",
+        **changes,
     }
     program = (sys.executable, "-c", "from dispatcher.cli import main; main()", "up", "--no-flower", "--workers", "1", "--json")
     output = home.with_suffix(".log")
     with output.open("wb") as file:
         process = subprocess.Popen(program, env=environ, stdout=file)
     try:
-        started = Up(psutil.Process(process.pid), process, home, output, url)
+        started = Up(psutil.Process(process.pid), process, home, output, url, environ)
         assert wait_until(lambda: '"event": "started"' in output.read_text(), 120), output.read_text()
         yield started
     finally:

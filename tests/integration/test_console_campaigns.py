@@ -9,12 +9,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 from httpx2 import Response
 from openpyxl import Workbook
 from starlette.testclient import TestClient
 
-from dispatcher.campaigns import drafts, overview, schedules, submission
+from dispatcher.campaigns import campaign_checks, drafts, overview, schedules, submission
+from dispatcher.campaigns.campaign_checks import Outdated
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.principal import Role
@@ -25,7 +27,7 @@ from dispatcher.policy.data import CampaignSender
 from dispatcher.runtime.services import Services
 from dispatcher.web.app import create
 from tests.support.people import sign_in
-from tests.support.services import Broker, add_people, make_services, person
+from tests.support.services import Broker, Clock, add_people, make_services, person
 
 URL = "https://www.bank.example/loan"
 HEADER = ["Klantnummer", "Project", "Amount", "Offer URL", "Remarks"]
@@ -88,8 +90,13 @@ def wrongs(answer: Response) -> dict[str, str]:
 
 
 @pytest.fixture
-def web(database: str, tmp_path: Path) -> Iterator[tuple[Services, TestClient]]:
-    with make_services(database) as made:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def web(database: str, tmp_path: Path, clock: Clock) -> Iterator[tuple[Services, TestClient]]:
+    with make_services(database, clock) as made:
         services = replace(made, audiences=tmp_path)
         add_people(services, *(person(name, number) for number, name in enumerate(("anna", "bert", "carl", "dora"), start=1)))
         with TestClient(create(services, Broker()), base_url="https://dispatcher.example") as client:
@@ -419,3 +426,186 @@ def test_who_has_no_command_line_reads_of_none(database: str) -> None:
         page = marketer.get(f"/console/drafts/{no}/submit")
         assert "an approver approves it on the page Templates" in page
         assert "dispatcher templates" not in page
+
+
+# -- what the second person sees ---------------------------------------------------------------------------------------
+
+
+def figures(page: str) -> str:
+    """The text of a campaign's page about its dry run, without markup."""
+    part = page[page.index('id="dry-run"') :]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", part[: part.index("A recipient’s messages")]))
+
+
+def waiting(marketer: Marketer, **options: object) -> str:
+    """A campaign that waits for its release, with the dry run of its draft."""
+    no = ready(marketer, seeds=["jana-maes"], **options)
+    assert marketer.post(f"/console/drafts/{no}/check").status_code == 303
+    assert marketer.post(f"/console/drafts/{no}/submit").status_code == 303
+    return str({**OPTIONS, **options}["id"])
+
+
+def approver(marketer: Marketer, name: str = "ann", roles: Sequence[Role] = (Role.APPROVER,)) -> Marketer:
+    token = sign_in(marketer.client, marketer.services, name, roles)
+    return Marketer(marketer.services, marketer.client, token)
+
+
+def test_who_releases_sees_the_dry_run_of_who_submitted(marketer: Marketer) -> None:
+    name = waiting(marketer)
+    ann = approver(marketer)
+    page = ann.get(f"/console/campaigns/{name}")
+    shown = figures(page)
+    assert "by user:mia" in shown
+    assert "Recipients who get a message 2 Recipients in the file 3 Rows that cannot be read 1" in shown
+    assert "missing_variable project a variable that the text needs is missing" in shown
+    assert "sms 0 messages" not in shown
+    assert "SMS segments" not in shown  # both get an e-mail
+    assert "Quiet hours" in shown
+    assert "Also planned for that day" in shown
+    assert 'href="/console/templates/loan_offer"' in page
+    assert 'role="alert"' not in page[page.index('id="dry-run"') : page.index("Run it again")]
+
+
+def test_what_changed_since_the_dry_run_is_said(marketer: Marketer, clock: Clock) -> None:
+    name = waiting(marketer)
+    more = [*ROWS[:2], ["carl", "a boat", 900, URL, ""]]
+    added = marketer.client.post(
+        f"/console/campaigns/{name}/rows",
+        data={"form_token": marketer.token},
+        files={"file": ("more.xlsx", workbook(rows=more))},
+        follow_redirects=False,
+    )
+    assert added.status_code == 303
+    clock.pass_(60)
+    ann = approver(marketer)
+    page = ann.get(f"/console/campaigns/{name}")
+    assert "The audience has changed since this dry run" in page
+    assert "more than an hour" not in page
+    assert ann.post(f"/console/campaigns/{name}/dry-run").headers["location"] == f"/console/campaigns/{name}#dry-run"
+    shown = figures(ann.get(f"/console/campaigns/{name}"))
+    assert "by user:ann" in shown
+    assert "Recipients who get a message 3" in shown
+    assert "The audience has changed" not in shown
+    assert "Earlier dry runs" in shown
+    assert ("dry_run", name) in acts(marketer.services)
+    clock.pass_(3_700)
+    assert "more than an hour old" in approver(marketer).get(f"/console/campaigns/{name}")
+
+
+def test_a_dry_run_of_a_campaign_counts_what_one_of_its_draft_counts(marketer: Marketer) -> None:
+    add_people(marketer.services, person("bert", 2, email=None), person("eva", 5, email="anna@example.org"))
+    name = waiting(marketer, holdout_percent="30")
+    approver(marketer).post(f"/console/campaigns/{name}/dry-run")
+    found = overview.find(marketer.services, name)
+    assert found is not None
+    newest, first = campaign_checks.newest(marketer.services, found)
+    assert newest.counts == first.counts
+    assert (newest.templates, newest.policy) == (first.templates, first.policy)
+
+
+def test_a_campaign_from_elsewhere_gets_its_dry_run_on_demand(marketer: Marketer) -> None:
+    services = marketer.services
+    rows = [
+        {"recipient": who, "data": {"project": "a bike", "amount": 900, "offer_url": URL}} for who in ("anna", "bert", "nobody")
+    ]
+    form = {"id": "by-api", "template": "loan_offer", "channels": ["email"], "seeds": ["jana-maes"], "audience": rows}
+    submission.submit(services, parse_campaign(form, submission.validation_context(services)), by="api:crm")
+    ann = approver(marketer)
+    assert "No dry run of this campaign was made" in ann.get("/console/campaigns/by-api")
+    assert ann.post("/console/campaigns/by-api/dry-run").status_code == 303
+    shown = figures(ann.get("/console/campaigns/by-api"))
+    assert "Recipients who get a message 2" in shown
+    assert "unknown_recipient no recipient has this id 1" in shown
+    ann.post("/console/campaigns/by-api/release")
+    page = ann.get("/console/campaigns/by-api")
+    assert re.search(r"<details><summary>Show the figures</summary>", page)
+    assert approver(marketer, "dirk", [Role.DESK]).post("/console/campaigns/by-api/dry-run").status_code == 403
+
+
+def test_a_dry_run_keeps_no_data_of_customers(marketer: Marketer, database: str) -> None:
+    name = waiting(marketer)
+    approver(marketer).post(f"/console/campaigns/{name}/dry-run")
+    with psycopg.connect(database) as connection:
+        kept = str(connection.execute("SELECT to_jsonb(r) FROM campaign_dry_runs r").fetchall())
+        assert kept.count("'made_at'") == 2
+        for text in ("anna", "bert", "a bike", URL, "example.org"):
+            assert text not in kept
+        connection.execute("DELETE FROM audience_faults; DELETE FROM campaigns")
+        assert connection.execute("SELECT FROM campaign_dry_runs").fetchall() == []  # as a month that is forgotten
+
+
+def test_who_releases_sees_examples_and_is_recorded(marketer: Marketer) -> None:
+    services = marketer.services
+    profiles = {"identity": {"first_name": "Annabel"}}
+    add_people(services, person("anna", 1, profile=profiles), person("bert", 2, language="nl"))
+    name = waiting(marketer)
+    path = f"/console/campaigns/{name}/examples"
+    ann = approver(marketer)
+    assert path in ann.get(f"/console/campaigns/{name}")
+    text = ann.get(path)
+    assert "a bike" in text
+    assert "Annabel" not in text
+    assert not re.search(r'class="id">(anna|bert)<', text)  # the audit log has it
+    assert not re.search(r"/[up]/[A-Za-z0-9_-]", text)  # no link that acts for a customer
+    assert ("look", "anna") in acts(services)
+    assert "Annabel" in approver(marketer, "bea", [Role.APPROVER, Role.COMPLIANCE]).get(path)
+    for who, role in (("max", Role.MARKETER), ("adam", Role.ADMIN)):
+        other = approver(marketer, who, [role])
+        assert path not in other.get(f"/console/campaigns/{name}")
+        assert other.client.get(path).status_code == 403
+    mia = approver(marketer, "mia", [Role.MARKETER])
+    assert re.search(r'class="id">(anna|bert)<', mia.get(path))
+
+
+def test_no_dry_run_is_made_of_a_campaign_that_ended(marketer: Marketer) -> None:
+    name = waiting(marketer)
+    mia = approver(marketer, "mia", [Role.MARKETER])
+    mia.post(f"/console/campaigns/{name}/cancel")
+    assert f"{name}/dry-run" not in mia.get(f"/console/campaigns/{name}")
+    answer = mia.post(f"/console/campaigns/{name}/dry-run")
+    assert (answer.status_code, "no dry run can be made" in answer.text) == (409, True)
+
+
+def test_another_policy_template_or_time_makes_a_dry_run_outdated(marketer: Marketer) -> None:
+    name = waiting(marketer)
+    services = marketer.services
+
+    def outdated(services: Services, **changes: object) -> list[Outdated]:
+        found = overview.find(services, name)
+        assert found is not None
+        made = replace(campaign_checks.newest(services, found)[0], **changes)  # type: ignore[arg-type]
+        return campaign_checks.outdated(services, found, made)
+
+    assert outdated(services) == []
+    assert outdated(replace(services, policy=replace(services.policy, digest="other"))) == [Outdated.POLICY]
+    assert outdated(services, templates={"loan_offer": "other"}) == [Outdated.TEMPLATE]
+    answer = marketer.post(f"/console/campaigns/{name}/edit", version="0", expires_at="2026-12-05T10:00")
+    assert answer.status_code == 303
+    assert outdated(services) == [Outdated.TIME]
+    assert "start or the end has been changed" in approver(marketer).get(f"/console/campaigns/{name}")
+
+
+def test_what_was_added_after_the_look_is_not_released(marketer: Marketer) -> None:
+    name = waiting(marketer)
+    path = f"/console/campaigns/{name}"
+    ann = approver(marketer)
+    shown = re.search(r'name="shown" value="([^"]+)"', ann.get(path))
+    assert shown
+    mia = approver(marketer, "mia", [Role.MARKETER])
+    file = workbook(rows=[["carl", "a boat", 900, URL, ""]])
+    data = {"form_token": mia.token}
+    assert (
+        mia.client.post(f"{path}/rows", data=data, files={"file": ("more.xlsx", file)}, follow_redirects=False).status_code == 303
+    )
+    ann = approver(marketer)
+    answer = ann.post(f"{path}/release", shown=shown[1])
+    assert (answer.status_code, "was not released" in answer.text) == (409, True)
+    found = overview.find(marketer.services, name)
+    assert found is not None
+    assert found.state is CampaignState.AWAITING_RELEASE
+    again = re.search(r'name="shown" value="([^"]+)"', answer.text)
+    assert again
+    assert ann.post(f"{path}/release", shown=again[1]).status_code == 303
+    found = overview.find(marketer.services, name)
+    assert found is not None
+    assert found.released_by == "user:ann"

@@ -178,6 +178,8 @@ FORBIDDEN = {
     "delete a campaign": "DELETE FROM campaigns",
     "edit a campaign in a person's name": "INSERT INTO campaign_edits (campaign_no, version, at, actor, changes, is_material)"
     " VALUES (1, 1, now(), 'me', '{}', false)",
+    "keep a dry run in a person's name": "INSERT INTO campaign_dry_runs (campaign_no, made_at, actor, policy, templates, counts)"
+    " VALUES (1, now(), 'me', '', '{}', '{}')",
     "create a table": "CREATE TABLE mine (id int)",
     "switch the triggers off": "ALTER TABLE consent_events DISABLE TRIGGER ALL",
     "become the owner": "SET ROLE plain_roles",

@@ -45,7 +45,7 @@ UNKNOWN = "qq-"
 # Tables whose rows of the planted things must not change.
 TABLES = (
     *("campaigns", "campaign_edits", "messages", "triggers", "recipients", "consent_events", "inbound_texts", "schedules"),
-    *("refused_jobs", "erasure_requests", "suppressions", "event_endpoints", "dead_letters", "doubts", "jobs"),
+    *("campaign_dry_runs", "refused_jobs", "erasure_requests", "suppressions", "event_endpoints", "dead_letters", "doubts", "jobs"),
 )
 OWN_PAGES = {  # of the session itself, or with the person's own things only
     *("/console/logout", "/console/password", "/console/confirm", "/console/login", "/console/oidc", "/console/oidc/callback"),

@@ -78,6 +78,12 @@ def test_a_person_signs_in_and_gets_the_roles_of_the_groups(browser: Browser) ->
     assert browser.who() == (["auditor", "desk"], None)
 
 
+def test_a_deep_link_keeps_its_query_at_the_provider(browser: Browser) -> None:
+    answer = browser.sign_in("?to=/console/audit%3Fwho%3Duser:jana%26since%3D2026-11-01")
+    assert 'content="0; url=/console/audit?who=user:jana&amp;since=2026-11-01"' in answer.text
+    assert 'url=/console"' in browser.sign_in("?to=//e.example/console%3Fa%3D1").text
+
+
 @pytest.mark.parametrize("groups", [["staff"], [], None, "audit", {"audit": 1}, ["AUDIT"]])
 def test_without_a_known_group_there_is_no_access(browser: Browser, groups: Any) -> None:
     answer = browser.sign_in(groups=groups)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from channels.base import (
     BadAddress,
@@ -34,7 +35,7 @@ from channels.send_window import SendWindow
 from dispatcher.campaigns import dry_run, scheduler, submission
 from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
 from dispatcher.delivery.explanation import explain_to_customer
-from dispatcher.delivery.pipeline import prepare, run_chunk
+from dispatcher.delivery.pipeline import prepare, run_chunk, run_chunks
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
 from dispatcher.domain.preferences import Change
@@ -280,6 +281,101 @@ def test_while_one_batch_travels_the_next_are_decided_up_to_a_limit(services: Se
     run_chunk(slow, due.period, due.number)
     assert states(services) == {"accepted": 12}
     assert max(distant.on_their_way) == 6
+
+
+def two_chunks(services: Services, distant: DistantOutbox) -> tuple[Services, int, list[int]]:
+    """A campaign of two chunks of two messages, which leave one by one, two at most at a time; their period and numbers."""
+    limits = replace(services.limits, batch_messages_max=1, in_flight_max=2)
+    slow = replace(services, providers={**services.providers, Channel.EMAIL: distant}, limits=limits)
+    people = [f"c-{number}" for number in range(4)]
+    add_people(services, *(person(each, number) for number, each in enumerate(people)))
+    submit(slow, people, channels=["email"], rate_per_second=2)  # a chunk holds what leaves in one second
+    with lend(services.pool) as connection:
+        connection.execute("UPDATE campaigns SET spec = spec - 'rate_per_second'")
+        connection.execute("UPDATE chunks SET due_at = '2020-01-01'")
+    dues = scheduler.due_chunks(slow)
+    return slow, dues[0].period, [number for due in dues for number in due.numbers]
+
+
+def open_chunks(services: Services) -> list[int]:
+    with lend(services.pool) as connection:
+        return [number for (number,) in connection.execute("SELECT chunk FROM chunks WHERE done_at IS NULL ORDER BY chunk")]
+
+
+def test_the_next_chunk_is_begun_while_the_last_messages_travel(services: Services) -> None:
+    distant = DistantOutbox(Channel.EMAIL)
+    slow, period, numbers = two_chunks(services, distant)
+    claimed_before_answer: list[int] = []
+
+    def is_superfluous(_number: int) -> bool:
+        claimed_before_answer.append(states(services).get("claimed", 0))
+        return False
+
+    run_chunks(slow, period, numbers, is_superfluous)
+    assert claimed_before_answer == [0, 2]
+    assert states(services) == {"accepted": 4}
+    assert open_chunks(services) == []
+
+
+def test_what_a_task_had_no_time_for_is_published_again_at_once(services: Services, clock: Clock) -> None:
+    slow, period, numbers = two_chunks(services, DistantOutbox(Channel.EMAIL))
+    hasty = replace(slow, limits=replace(slow.limits, chunk_seconds=0))
+    run_chunks(hasty, period, numbers)
+    assert states(services) == {"accepted": 1, "pending": 3}
+    clock.pass_(1)
+    assert [number for due in scheduler.due_chunks(slow) for number in due.numbers] == numbers
+    work(slow)
+    run_chunks(slow, period, numbers)
+    assert states(services) == {"accepted": 4}
+
+
+def test_a_chunk_that_another_worker_has_is_left_out(services: Services) -> None:
+    slow, period, numbers = two_chunks(services, DistantOutbox(Channel.EMAIL))
+    run_chunks(slow, period, numbers, lambda number: number == numbers[0])
+    assert states(services) == {"accepted": 2, "pending": 2}
+    assert open_chunks(services) == numbers[:1]
+
+
+@dataclass(eq=False)
+class RefusingOutbox(DistantOutbox):
+    """It answers the first batch that the key is wrong."""
+
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
+        """See `channels.base.Provider`."""
+        is_first = not self.on_their_way
+        for outbound, result in super().send(batch, window):
+            yield outbound, Misconfigured("unauthorized") if is_first else result
+
+
+def test_a_channel_that_stops_also_stops_the_batch_that_waits(services: Services) -> None:
+    refusing = RefusingOutbox(Channel.EMAIL)
+    slow, period, numbers = two_chunks(services, refusing)
+    one_by_one = replace(slow, limits=replace(slow.limits, in_flight_max=1))
+    run_chunks(one_by_one, period, numbers)
+    assert len(refusing.sent) == 1
+    assert states(services) == {"waiting": 4}
+
+
+@dataclass(eq=False)
+class SlowOutbox(DistantOutbox):
+    """Each wait for it takes two seconds."""
+
+    clock: Clock = field(default_factory=Clock)
+
+    def poll(self, seconds_max: float) -> bool:
+        """See `channels.overlap.Waiting`."""
+        self.clock.pass_(2 if seconds_max else 0)
+        return super().poll(seconds_max)
+
+
+def test_what_waited_for_the_batches_before_it_is_decided_again(services: Services, clock: Clock) -> None:
+    slow, period, numbers = two_chunks(services, SlowOutbox(Channel.EMAIL, clock=clock))
+    expiry = {"expires_at": (clock() + timedelta(seconds=3)).isoformat()}
+    with lend(services.pool) as connection:
+        connection.execute("UPDATE campaigns SET spec = spec || %s", (Jsonb(expiry),))
+    limits = replace(slow.limits, in_flight_max=1)
+    run_chunks(replace(slow, limits=limits, monotonic_clock=lambda: clock().timestamp()), period, numbers)
+    assert states(services) == {"accepted": 2, "expired": 2}
 
 
 def test_a_choice_made_after_gathering_is_seen_by_the_gate(services: Services) -> None:

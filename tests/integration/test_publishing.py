@@ -6,13 +6,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
-from dispatcher.delivery.pipeline import run_chunk
+from dispatcher.delivery.pipeline import run_chunk, run_chunks
 from dispatcher.inbound import provider_events
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.trigger import parse_trigger
@@ -94,6 +96,61 @@ def test_what_the_broker_lost_is_published_again_after_a_lease(services: Service
     assert len([due for due in again if due.priority is None]) == 2
     assert all(due.is_repeat for due in again)
     assert {due.number for due in again if due.priority is None} < {due.number for due in taken}
+
+
+def submit_chunks(services: Services, chunks: int, *, paced: bool = False) -> None:
+    """A campaign of so many chunks of one job each: a chunk holds what its campaign's rate lets out in one second."""
+    people = [f"c-{number}" for number in range(chunks)]
+    add_people(services, *(person(each, number) for number, each in enumerate(people)))
+    form = {
+        "id": "spring",
+        "template": "loan_offer",
+        "channels": ["email"],
+        "audience": [{"recipient": each, "data": OFFER} for each in people],
+        "rate_per_second": 1,
+    }
+    submission.submit(services, parse_campaign(form, submission.validation_context(services)))
+    with lend(services.pool) as connection:
+        connection.execute("UPDATE chunks SET due_at = '2020-01-01'")
+        rate = {"rate_per_second": 9_000} if paced else {}
+        connection.execute("UPDATE campaigns SET spec = (spec - 'rate_per_second') || %s", (Jsonb(rate),))
+
+
+def test_chunks_of_a_large_campaign_share_messages(services: Services) -> None:
+    submit_chunks(services, 43)
+    dues = scheduler.due_chunks(services)
+    assert [len(due.numbers) for due in dues] == [1, *[5] * 8, 2]
+    assert dues[0].is_first_of_campaign
+    assert [number for due in dues for number in due.numbers] == list(range(1, 44))
+
+
+def test_a_small_campaign_is_split_among_the_processes(services: Services) -> None:
+    submit_chunks(services, 9)
+    assert [len(due.numbers) for due in scheduler.due_chunks(services)] == [1, 2, 2, 2, 2]
+
+
+def test_each_chunk_of_a_campaign_with_a_rate_waits_for_its_turn_alone(services: Services) -> None:
+    submit_chunks(services, 43, paced=True)
+    assert [due.more for due in scheduler.due_chunks(services)] == [()] * 18  # of at most 1,000, what leaves within two seconds
+
+
+def test_a_task_takes_as_many_chunks_again_as_it_had(services: Services) -> None:
+    submit_chunks(services, 43)
+    services = replace(services, limits=replace(services.limits, window_chunks=11))
+    due = scheduler.due_chunks(services)[1]
+    assert len(due.numbers) == 2
+    chunk = run_chunks(services, due.period, due.numbers)
+    assert chunk is not None
+    assert [each.numbers for each in scheduler.next_chunk(services, chunk, 2)] == [(12, 13)]
+
+
+def test_chunks_that_wait_in_shared_messages_do_not_count_as_lost(services: Services, clock: Clock) -> None:
+    submit_chunks(services, 43)
+    waiting = len(scheduler.due_chunks(services))
+    clock.pass_(LEASE + 1)
+    assert scheduler.due_chunks(services, LaneDepths(waiting, 0)) == []
+    again = scheduler.due_chunks(services, LaneDepths(0, 0))
+    assert sorted(due.numbers for due in again) == [(number,) for number in range(1, 44)]
 
 
 def test_a_message_of_a_chunk_that_is_done_or_in_another_workers_hands_has_nothing_to_do(services: Services, clock: Clock) -> None:

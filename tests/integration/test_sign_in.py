@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -72,9 +73,48 @@ def test_a_password_opens_the_console_in_a_guarded_cookie(desk: SignInDesk) -> N
     assert ">jana</a>" in desk.client.get("/console").text
 
 
-@pytest.mark.parametrize("to", ["https://e.example", "//e.example", "/console/../v1", "/console//e", "javascript:x", "/console\n"])
+ELSEWHERE = (
+    *("https://e.example", "//e.example", "/console/../v1", "/console//e", "javascript:x", "/console\n", "/console/\\e.example"),
+    *(
+        "https://e.example/console?a=1",
+        "//e.example?/console",
+        "?/console",
+        "/consolee?a=1",
+        "/console@e.example?a=1",
+        "/v1?/console",
+    ),
+    *("/\\e.example/console?a=1", " /console?a=1", "/console\t?a=1", "/console/%2e%2e/v1?a=1", "/console/;//e?a=1"),
+)
+
+
+@pytest.mark.parametrize("to", ELSEWHERE)
 def test_signing_in_leads_nowhere_else(desk: SignInDesk, to: str) -> None:
     assert desk.enter(to=to).headers["location"] == "/console"
+
+
+WRONG_QUERIES = ("a=1\r\nLocation: //e.example", "a=1\n", 'a="><script>', "a='", "a=1#b", "a=%zz", "a=\u2028", "a=" + "x" * 1_000)
+
+
+@pytest.mark.parametrize("query", WRONG_QUERIES)
+def test_a_query_that_no_browser_sends_is_left_out(desk: SignInDesk, query: str) -> None:
+    assert desk.enter(to=f"/console/search?{query}").headers["location"] == "/console/search"
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "/console/search?q=spring%20loan",
+        "/console/audit?who=user:jana&since=2026-11-01&object_id=",
+        "/console/templates/loan_offer?channel=email&language=nl&mode=tailored",
+        "/console/campaigns/spring/results?by=language&step=hour",
+    ],
+)
+def test_a_deep_link_keeps_its_query_at_the_sign_in(desk: SignInDesk, link: str) -> None:
+    asked = desk.client.get(link, headers=PAGE, follow_redirects=False)
+    page = desk.client.get(asked.headers["location"], headers=PAGE).text
+    field = re.search(r'name="to" value="([^"]*)"', page)
+    assert field
+    assert desk.enter(to=html.unescape(field[1])).headers["location"] == link
 
 
 def test_failures_are_slowed_by_address_and_name(desk: SignInDesk) -> None:

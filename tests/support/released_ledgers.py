@@ -48,6 +48,7 @@ RELEASED = {
     "0040_reading_habits.py": "a72eb2524014ba4c513bf6850e0bb69498b83dba84ef819079acf5b03514dbe2",
     "0043_load_samples.py": "ee92bc2f8b77d446228c56d7b6c7a44662039b0ec2f182835f8e989ea425e7de",
     "0044_canaries.py": "acd7c8179ebccf9b2592adc11b0ea563fe6ae9421c5315a3d45782e509ccfd8e",
+    "0045_campaign_dry_runs.py": "d11d2e5768cb3a137454fe72002dbd6ef036757fde7b83bed57e52913a828561",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A

@@ -18,7 +18,7 @@ from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.content import Catalog
 from dispatcher.content.specialiser.decision_tree import Specialiser
 from dispatcher.content.template import LocalizedTemplate
-from dispatcher.delivery.pipeline import run_chunk
+from dispatcher.delivery.pipeline import run_chunks
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import Kind
 from dispatcher.intake.recipient_import import parse as parse_recipient
@@ -86,7 +86,7 @@ class Broker:
         """Do what the workers would do with the messages on the broker."""
         while self.dues:
             due = self.dues.pop(0)
-            run_chunk(services, due.period, due.number)
+            run_chunks(services, due.period, due.numbers)
 
 
 @lru_cache(maxsize=1)
@@ -210,9 +210,9 @@ def work(services: Services) -> None:
     sweep.sweep(services)
     while dues := scheduler.due_chunks(services):
         for due in dues:
-            chunk = run_chunk(services, due.period, due.number)
+            chunk = run_chunks(services, due.period, due.numbers)
             assert chunk is not None
-            dues += scheduler.next_chunk(services, chunk)
+            dues += scheduler.next_chunk(services, chunk, len(due.numbers))
 
 
 def outbox(services: Services, channel: Channel = Channel.EMAIL) -> Outbox:

@@ -154,6 +154,17 @@ def test_an_internal_task_takes_references_only(task: str, args: list[Any]) -> N
     assert refusal(task=task, args=args) is RefusalReason.BAD_ARGUMENTS
 
 
+def test_a_chunks_message_may_name_others_of_its_campaign() -> None:
+    shared = checked("dispatcher.send_chunk", (202611, 3), place=["spring", 3, 12], more_chunks=[4, 7]).headers
+    assert shared["more_chunks"] == [4, 7]
+    assert shared["argsrepr"] == "(202611, 3) spring: chunk 3 of 12 and 2 more"
+
+
+@pytest.mark.parametrize("more", [PLANTED, [PLANTED], [4, -1], [True], [2**31], [4, 5, 6, 7, 8], {"4": 5}, None])
+def test_what_names_no_chunks_is_left_out(more: Any) -> None:
+    assert "more_chunks" not in checked("dispatcher.send_chunk", (202611, 3), more_chunks=more).headers
+
+
 def test_events_show_references_and_no_jobs() -> None:
     assert checked("dispatcher.send_chunk", (202611, 3)).headers["argsrepr"] == "(202611, 3)"
     assert (

@@ -10,6 +10,8 @@ import pytest
 from jinja2 import Environment
 from jinja2.ext import babel_extract
 
+from dispatcher.campaigns import actions
+from dispatcher.content.lint.findings import lint_rules
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.web.console import (
     account,
@@ -17,16 +19,20 @@ from dispatcher.web.console import (
     campaign_results,
     draft_checks,
     draft_forms,
+    fault_words,
     labels,
     login,
     menu,
     second_factor,
 )
 from dispatcher.web.console.translation import STATE, TRANSLATED, texts
-from dispatcher.web.pages.console import FOLDER, PREVIEWS, scroll
+from dispatcher.web.pages.console import FOLDER, GUIDES, LABEL, PREVIEWS, scroll
 
 TRANSLATIONS = [language for language in LANGUAGES if language != "en"]
-SHARED = {"base.html", "macros.html", "draft_macros.html", "approval.html"}  # parts of those pages
+SHARED = {  # parts of those pages
+    *("base.html", "macros.html", "draft_macros.html", "approval.html"),
+    *("dry_run_figures.html", "day_plan.html", "example_messages.html", "campaign_release.html"),
+}
 NAMES = {"dispatcher", "· dispatcher", "WhatsApp", "-help"}
 TOKEN = re.compile(r"\{%-?\s*trans\b.*?endtrans\s*-?%\}|\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
 ATTRIBUTE = re.compile(r'\b(?:aria-label|placeholder|data-label|title|alt)="([^"]*)"')
@@ -34,10 +40,21 @@ PLACEHOLDER = re.compile(r"%\(\w+\)s|%%|</?\w+[^>]*>")
 CODES = [(context, message) for context in (STATE,) for message in (*labels.STATES, *labels.CAMPAIGN_STATES)]
 OF_CODE = [
     *(label for _, label, _ in menu.ENTRIES),
-    *(text for words in (labels.STATES, labels.CAMPAIGN_STATES, labels.REASONS, labels.STANDSTILLS) for text in words.values()),
+    *(text for words in (labels.STATES, labels.CAMPAIGN_STATES, labels.REASONS) for text in words.values()),
+    *(text for words in (labels.STANDSTILLS, labels.OUTDATED) for text in words.values()),
+    *fault_words.SENTENCES,
+    *(rule.title for rule in lint_rules().values()),
     *(label for label, _ in campaign_results.SERIES_CHARTS),
     *("Audience", "Tried to send", "Accepted by the provider", "Delivered", "Read", "Converted"),  # the funnel
-    *(labels.PROVIDERS_OWN, login.UNKNOWN, login.TOO_MANY, account.WRONG, second_factor.WRONG, campaign_edits.CHANGED_MEANWHILE),
+    *(
+        labels.PROVIDERS_OWN,
+        login.UNKNOWN,
+        login.TOO_MANY,
+        account.WRONG,
+        second_factor.WRONG,
+        campaign_edits.CHANGED_MEANWHILE,
+        actions.CHANGED_BEFORE_RELEASE,
+    ),
     *(
         draft_checks.BUSY,
         draft_forms.WRONG_CHARACTERS,
@@ -90,3 +107,17 @@ def test_a_translated_page_has_no_literal_text(name: str) -> None:
     parts = re.split(r"<[^<>]*>|\u241f", bare)
     literal = {text.strip() for text in (*parts, *in_attributes) if re.search(r"[A-Za-z]{2}", text)}
     assert {text for text in literal if text not in NAMES | {'aria-describedby="', 'aria-invalid="true"'}} == set()
+
+
+def test_guides_agree_and_name_labels_of_the_console() -> None:
+    english = GUIDES["en"]
+    shape = [(each["id"], len(each["text"])) for each in english["sections"]]
+    named = [sorted(LABEL.findall(" ".join(each["text"]))) for each in english["sections"]]
+    for language, guide in GUIDES.items():
+        assert [(each["id"], len(each["text"])) for each in guide["sections"]] == shape, language
+        assert [sorted(LABEL.findall(" ".join(each["text"]))) for each in guide["sections"]] == named, language
+    labels_named = {label for each in named for label in each}
+    assert {label for label in labels_named if ("", label) not in texts("nl")} == set()
+    steps = re.findall(r'\("(\w+)", "[^"]*", _\(', (FOLDER / "draft_macros.html").read_text(encoding="utf-8"))
+    assert len(steps) == 5
+    assert set(steps) <= {name for name, _ in shape}  # each step of a draft has its help

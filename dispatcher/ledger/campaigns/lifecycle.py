@@ -44,6 +44,11 @@ class Campaign:
         """Whether its audience is still being loaded: `audience` counts the rows so far, and nothing starts."""
         return self.state is CampaignState.SCHEDULED and not self.fanned_out
 
+    @property
+    def release_mark(self) -> str:
+        """What a release is given for: its edits and its rows. It is not given for what is added later."""
+        return f"{self.version}.{self.audience}.{self.invalid}"
+
 
 @dataclass(frozen=True, slots=True)
 class NewCampaign:
@@ -225,9 +230,9 @@ def start_due(connection: Connection, now: datetime) -> int:
     ).rowcount
 
 
-def release(connection: Connection, campaign_id: str, by: str) -> bool:
+def release(connection: Connection, campaign_id: str, by: str, seen: str = "") -> bool:
     """Awaiting release -> scheduled, by another person than who submitted it or changed what it sends. Else False, as for another
-    state.
+    state, and where it has another `release_mark` than the one that the person saw.
 
     It then starts at once or at its `send_at`. Overdue chunks are sent at its rate: see `pace`.
     """
@@ -238,6 +243,8 @@ def release(connection: Connection, campaign_id: str, by: str) -> bool:
         if row is None or not by.strip():
             return False
         no, submitted_by = row
+        if seen and (present := find(connection, campaign_id)) and present.release_mark != seen:  # now nobody can change it
+            return False
         edits = connection.execute("SELECT actor FROM campaign_edits WHERE campaign_no = %s AND is_material", (no,))
         if any(is_same_principal(by, each) for each in (submitted_by, *(actor for (actor,) in edits))):
             return False

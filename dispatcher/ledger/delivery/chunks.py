@@ -81,3 +81,12 @@ def chunk_numbers(connection: Connection, period: int, campaign_no: int) -> list
         "SELECT chunk FROM chunks WHERE period = %s AND campaign_no = %s ORDER BY chunk", (period, campaign_no)
     )
     return [row[0] for row in rows]
+
+
+def open_chunks(connection: Connection, period: int, campaign_no: int) -> list[tuple[int, int]]:
+    """The chunks of a campaign in which something is left to do, in the order of its audience: number, and number of jobs."""
+    rows = connection.execute(
+        "SELECT chunk, size FROM chunks WHERE period = %s AND campaign_no = %s AND done_at IS NULL ORDER BY chunk",
+        (period, campaign_no),
+    )
+    return [(number, size) for number, size in rows]

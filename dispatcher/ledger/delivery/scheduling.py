@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,6 +34,12 @@ class DueChunk:
     is_repeat: bool = False  # published before: new work goes first
     trace: str | None = None  # what is done with it belongs to this trace
     place: tuple[str, int, int] | None = None  # its campaign's id, and that it is the chunk n of m; for people, in Flower
+    more: tuple[int, ...] = ()  # chunks of the same campaign that the same task goes on with
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All chunks of the message."""
+        return (self.number, *self.more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,11 @@ class LaneDepths:
 
 
 UNKNOWN_DEPTHS = LaneDepths()
+
+# A task works on so many chunks of a campaign: the last messages of one travel while the next is decided. More would hold up other
+# campaigns for more than some seconds.
+CHUNKS_TOGETHER_MAX = 5
+PARTS_MIN = 4  # what a campaign has to publish is split into at least so many messages, for as many processes
 
 
 # The progress of a chunk `k`. Count messages only: joining jobs with messages can take quadratic time in the chunk size.
@@ -106,9 +117,10 @@ def take_due(
 
     Each running campaign has at most `chunks_max` chunks on the broker. So the queue stays short whatever the audience, campaigns
     share the workers fairly, and a pause or cancel works at once. Of a campaign with a rate, only what has its turn is taken.
+    Several chunks of a large campaign may share a broker message (`more`), but not those of one with a rate, nor repeats.
 
     A chunk seems lost when nobody has worked on it for a lease. While workers are stopped, that holds for all of them. But at most
-    (published chunks - broker messages in the lane) chunks can be lost; only so many are published again.
+    (published chunks - chunks that the broker messages in the lane may hold) can be lost; only so many are published again.
     """
     rows = connection.execute(
         f"""
@@ -118,7 +130,8 @@ def take_due(
                      AND k.done_at IS NULL AND k.touched_at IS NOT NULL) AS published, {pace.CHUNKS_A_TICK} AS most
             FROM campaigns c WHERE c.state = 'running' AND {pace.HAS_TURN}
         ), campaign_chunks AS (  -- due chunks of campaigns; `started_campaign` where none of the campaign is on the broker yet
-            SELECT k.period, k.chunk, u.priority, CASE u.published WHEN 0 THEN u.no END AS started_campaign
+            SELECT k.period, k.chunk, u.priority, CASE u.published WHEN 0 THEN u.no END AS started_campaign,
+                   CASE WHEN u.most IS NULL THEN u.no END AS unpaced_campaign
             FROM running u CROSS JOIN LATERAL (
                 SELECT period, chunk FROM chunks k
                 WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s
@@ -136,7 +149,7 @@ def take_due(
                 ORDER BY k.touched_at LIMIT least(%(chunks_max)s, u.most) FOR UPDATE SKIP LOCKED
             ) k
             LIMIT CASE WHEN %(campaign_depth)s::int IS NOT NULL THEN
-                greatest(0, (SELECT sum(published)::bigint FROM running) - %(campaign_depth)s::int) END
+                greatest(0, (SELECT sum(published)::bigint FROM running) - %(campaign_depth)s::int * {CHUNKS_TOGETHER_MAX}) END
         ), lost_trigger_chunks AS (  -- published triggers that seem lost
             SELECT k.period, k.chunk, NULL::int AS priority, NULL::bigint AS started_campaign FROM chunks k
             WHERE k.campaign_no IS NULL AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_LOST}
@@ -146,13 +159,13 @@ def take_due(
                             - %(trigger_depth)s::int) END)
             FOR UPDATE SKIP LOCKED
         ), picked AS (  -- all of the above
-            SELECT *, false AS is_repeat FROM campaign_chunks UNION ALL SELECT *, false FROM trigger_chunks
-            UNION ALL SELECT *, true FROM lost_campaign_chunks UNION ALL SELECT *, true FROM lost_trigger_chunks
+            SELECT *, false AS is_repeat FROM campaign_chunks UNION ALL SELECT *, NULL, false FROM trigger_chunks
+            UNION ALL SELECT *, NULL, true FROM lost_campaign_chunks UNION ALL SELECT *, NULL, true FROM lost_trigger_chunks
         )
         UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s,
             repeats = CASE WHEN p.is_repeat THEN k.repeats + 1 ELSE 0 END
         FROM picked p WHERE {same_chunk("k", "p")}
-        RETURNING k.period, k.chunk, p.priority, p.started_campaign, p.is_repeat, {_TRACE}, {_PLACE}
+        RETURNING k.period, k.chunk, p.priority, p.started_campaign, p.unpaced_campaign, p.is_repeat, {_TRACE}, {_PLACE}
         """,
         {
             "now": now,
@@ -165,10 +178,33 @@ def take_due(
     ).fetchall()
     rows.sort(key=lambda row: row[:2])
     first = {campaign: number for _, number, _, campaign, *_ in reversed(rows) if campaign is not None}
-    return [
-        DueChunk(period, number, priority, first.get(campaign) == number, is_repeat, trace, _place(place))
-        for period, number, priority, campaign, is_repeat, trace, place in rows
+    due = [
+        (unpaced, DueChunk(period, number, priority, first.get(campaign) == number, is_repeat, trace, _place(place)))
+        for period, number, priority, campaign, unpaced, is_repeat, trace, place in rows
     ]
+    return _sharing_messages(due)
+
+
+def _sharing_messages(due: Sequence[tuple[int | None, DueChunk]]) -> list[DueChunk]:
+    """Chunks of one campaign without a rate, given with its number, share messages. A campaign's first goes alone, to be early."""
+    alone = [chunk for campaign, chunk in due if campaign is None or chunk.is_first_of_campaign]
+    by_campaign: dict[int, list[DueChunk]] = {}
+    for campaign, chunk in due:
+        if campaign is not None and not chunk.is_first_of_campaign:
+            by_campaign.setdefault(campaign, []).append(chunk)
+    for chunks in by_campaign.values():
+        alone += _messages(chunks, max(1, min(CHUNKS_TOGETHER_MAX, len(chunks) // PARTS_MIN)))
+    return alone
+
+
+def _messages(chunks: Sequence[DueChunk], size: int) -> list[DueChunk]:
+    """Chunks of one campaign, at most so many in a message. One with a trace begins a message, since all of that belongs to it."""
+    messages: list[list[DueChunk]] = []
+    for chunk in chunks:
+        if not messages or len(messages[-1]) == size or chunk.trace is not None:
+            messages.append([])
+        messages[-1].append(chunk)
+    return [replace(first, more=tuple(chunk.number for chunk in others)) for first, *others in messages]
 
 
 def oldest_published(connection: Connection) -> Mapping[str, datetime]:
@@ -223,8 +259,15 @@ def mark_task_started(connection: Connection, task: str) -> None:
     connection.execute("DELETE FROM published_tasks WHERE task = %s", (task,))
 
 
-def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueChunk]:
-    """The next due chunk of the same campaign, in place of one just done.
+def put_back(connection: Connection, period: int, numbers: Sequence[int]) -> None:
+    """Make chunks due again that a task had and did not finish."""
+    connection.execute(
+        "UPDATE chunks SET touched_at = NULL WHERE period = %s AND chunk = ANY(%s) AND done_at IS NULL", (period, list(numbers))
+    )
+
+
+def take_next(connection: Connection, chunk: Chunk, now: datetime, chunks_max: int = 1) -> list[DueChunk]:
+    """The next due chunks of the same campaign, in place of as many just done; one where the campaign has a rate. In one message.
 
     Empty if none is due, or if the campaign's rate does not allow one now.
     """
@@ -232,15 +275,18 @@ def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueCh
         f"""
         UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s, repeats = 0 FROM campaigns c
         WHERE c.no = %(no)s AND c.state = 'running' AND {generations.IS_RELEASED} AND {pace.HAS_TURN}
-          AND k.period = %(period)s AND k.chunk = (
+          AND k.period = %(period)s AND k.chunk IN (
             SELECT chunk FROM chunks
             WHERE period = %(period)s AND campaign_no = %(no)s AND done_at IS NULL AND touched_at IS NULL AND due_at <= %(now)s
-            ORDER BY due_at, chunk LIMIT 1 FOR UPDATE SKIP LOCKED)
+            ORDER BY due_at, chunk
+            LIMIT (SELECT CASE WHEN spec->>'rate_per_second' IS NULL THEN %(most)s ELSE 1 END FROM campaigns WHERE no = %(no)s)
+            FOR UPDATE SKIP LOCKED)
         RETURNING k.period, k.chunk, (c.spec->>'priority')::int, {_TRACE}, {_PLACE}
         """,
-        {"now": now, "soon": now + pace.EARLY, "no": chunk.campaign_no, "period": chunk.period},
+        {"now": now, "soon": now + pace.EARLY, "no": chunk.campaign_no, "period": chunk.period, "most": chunks_max},
     ).fetchall()
-    return [DueChunk(period, number, priority, trace=trace, place=_place(place)) for period, number, priority, trace, place in rows]
+    due = [DueChunk(period, number, priority, trace=trace, place=_place(place)) for period, number, priority, trace, place in rows]
+    return _messages(sorted(due, key=lambda each: each.number), chunks_max)
 
 
 def _place(stored: list[Any] | None) -> tuple[str, int, int] | None:

@@ -13,9 +13,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import BaseModel
 
 from dispatcher.campaigns import actions, drafts, overview, row_addition, scheduler
-from dispatcher.campaigns.actions import CampaignAction
+from dispatcher.campaigns.actions import CHANGED_BEFORE_RELEASE, CampaignAction
 from dispatcher.campaigns.row_addition import AddedRows, RowSource
 from dispatcher.domain.audit import AuditOutcome
 from dispatcher.domain.campaign import CampaignState
@@ -30,6 +31,7 @@ from dispatcher.web import auditing
 from dispatcher.web.console.live import LIVE
 from dispatcher.web.console.login import Operator, check_form_token, confirm_first
 from dispatcher.web.console.overview import refresh_seconds
+from dispatcher.web.console.release_view import release_view
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency, TaskPublisher, publish_or_defer
 from dispatcher.web.pages.console import page
@@ -48,10 +50,17 @@ ACTION_RIGHTS = {
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")  # the form of campaign and recipient ids
 
 
+class ActionForm(BaseModel):
+    """What an action's form sends. `shown`: the mark of the campaign that the page showed to whoever releases it."""
+
+    form_token: str = ""
+    shown: str = ""
+
+
 @router.get("/{campaign_id}", dependencies=[LIVE])
 def campaign_page(operator: Operator, campaign_id: str, services: ServicesDependency, still: bool = False) -> str:
     """A campaign: its balance, reasons and channels."""
-    return _page(operator, valid_id(campaign_id), services, still)
+    return campaign_text(operator, valid_id(campaign_id), services, still)
 
 
 @router.post("/{campaign_id}/rows")
@@ -71,12 +80,12 @@ def add_rows(
     except BadInput as error:
         auditing.refused(request)
         messages = [str(fault) for fault in error.faults[:ERRORS_SHOWN]]
-        return HTMLResponse(_page(operator, campaign_id, services, True, messages), HTTPStatus.UNPROCESSABLE_ENTITY)
+        return HTMLResponse(campaign_text(operator, campaign_id, services, True, messages), HTTPStatus.UNPROCESSABLE_ENTITY)
     if result is None:
         raise not_found()
     if result.refusal is not None:
         auditing.refused(request)
-        return HTMLResponse(_page(operator, campaign_id, services, True, [result.refusal]), HTTPStatus.CONFLICT)
+        return HTMLResponse(campaign_text(operator, campaign_id, services, True, [result.refusal]), HTTPStatus.CONFLICT)
     return RedirectResponse(f"/console/campaigns/{campaign_id}", HTTPStatus.SEE_OTHER)
 
 
@@ -99,7 +108,15 @@ def _add(services: Services, campaign_id: str, file: UploadFile | None, by: str)
             raise BadInput(*(replace(fault, file=name) for fault in error.faults)) from None
 
 
-def _page(operator: ConsoleSession, campaign_id: str, services: Services, still: bool, messages: Sequence[str] = ()) -> str:
+def campaign_text(
+    operator: ConsoleSession,
+    campaign_id: str,
+    services: Services,
+    still: bool,
+    messages: Sequence[str] = (),
+    problems: Sequence[str] = (),
+) -> str:
+    """The page of a campaign. `messages` say why no row was added, `problems` why no dry run was made."""
     found = overview.status(services, campaign_id, operator.principal.entities)
     if found is None:
         raise not_found()
@@ -112,6 +129,8 @@ def _page(operator: ConsoleSession, campaign_id: str, services: Services, still:
         per_second=messages_per_second(found.campaign, found.balance, services.clock()),
         refresh_seconds=refresh_seconds(still, [found.campaign]),
         messages=messages,
+        problems=problems,
+        release=release_view(operator, services, found.campaign),
         halts=halts(services) if found.campaign.state not in (CampaignState.FINISHED, CampaignState.CANCELLED) else [],
         acts=_acts(services, campaign_id),
     )
@@ -130,18 +149,22 @@ def act_on_campaign(
     campaign_id: str,
     action: CampaignAction,
     services: ServicesDependency,
-    form_token: Annotated[str, Form()] = "",
+    form: Annotated[ActionForm, Form()],
 ) -> Response:
-    """Release, pause, resume or cancel, then show the campaign in the state that it has."""
-    check_form_token(operator, form_token)
+    """Release, pause, resume or cancel, then show the campaign in the state that it has. What has changed since the page was shown
+    is not released: the second person has to see it first."""
+    check_form_token(operator, form.form_token)
     _require(operator, services, valid_id(campaign_id), ACTION_RIGHTS[action])
     if action is CampaignAction.RELEASE:
         confirm_first(services, operator, f"/console/campaigns/{campaign_id}")
-    result = actions.apply(services, campaign_id, action, operator.principal.id)
+    result = actions.apply(services, campaign_id, action, operator.principal.id, form.shown)
     if result is None:
         raise not_found()
     if result.refusal is not None:
         auditing.refused(request)
+    if result.refusal == CHANGED_BEFORE_RELEASE:
+        text = campaign_text(operator, campaign_id, services, still=True, problems=[CHANGED_BEFORE_RELEASE])
+        return HTMLResponse(text, HTTPStatus.CONFLICT)
     broker: TaskPublisher = request.app.state.broker
     publish_or_defer(broker.publish, scheduler.due_chunks(services))
     return RedirectResponse(f"/console/campaigns/{result.campaign.id}", HTTPStatus.SEE_OTHER)

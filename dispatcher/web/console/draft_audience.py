@@ -13,12 +13,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from dispatcher.campaigns import drafts
 from dispatcher.campaigns.audience_uploads import UploadTooLarge
 from dispatcher.campaigns.drafts import AudienceError, Draft
+from dispatcher.domain.recipient import Language
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.rows import IGNORED
 from dispatcher.runtime.services import Services
 from dispatcher.web.console.draft_forms import OwnDraft, PostedForm, is_outdated
 from dispatcher.web.console.login import Operator
 from dispatcher.web.console.session import ConsoleSession
+from dispatcher.web.console.translation import fault_words
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
 
@@ -118,11 +120,12 @@ def _columns_page(
 
 
 @router.get("/faults.csv")
-def unreadable_rows(services: ServicesDependency, draft: OwnDraft) -> Response:
+def unreadable_rows(operator: Operator, services: ServicesDependency, draft: OwnDraft) -> Response:
     """All rows that cannot be read, with their numbers and the reasons, as CSV."""
     headers = {"Content-Disposition": 'attachment; filename="rows-that-cannot-be-read.csv"'}
     rows = drafts.unreadable_rows(services, draft)  # raises here for a file that is gone
-    return StreamingResponse(_csv(rows, _columns_of(services, draft)), media_type="text/csv; charset=utf-8", headers=headers)
+    text = _csv(rows, _columns_of(services, draft), operator.viewer.language)
+    return StreamingResponse(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def _as_text(cell: str) -> str:
@@ -130,13 +133,14 @@ def _as_text(cell: str) -> str:
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t")) else cell
 
 
-def _csv(rows: Iterator[AudienceError], columns: Mapping[str, str]) -> Iterator[str]:
+def _csv(rows: Iterator[AudienceError], columns: Mapping[str, str], language: Language) -> Iterator[str]:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(("line", "field", "reason", "column"))
     yield "\ufeff"  # spreadsheets read UTF-8 only with it
     for row in rows:
-        writer.writerow((row.line, *map(_as_text, (row.field, row.message, columns.get(row.field, "")))))
+        cells = (row.field, fault_words(row.message, language), columns.get(row.field, ""))
+        writer.writerow((row.line, *map(_as_text, cells)))
         yield text.getvalue()
         text.seek(0)
         text.truncate()

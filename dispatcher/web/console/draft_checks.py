@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from http import HTTPStatus
 from itertools import product
 from typing import Any
@@ -12,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dispatcher.campaigns import draft_checks, drafts, tester_sends
 from dispatcher.campaigns.drafts import Draft
+from dispatcher.campaigns.message_examples import EXAMPLE_ROWS_MAX
 from dispatcher.campaigns.tester_sends import TestRequest
 from dispatcher.domain.audit import AuditAction, AuditNote
 from dispatcher.domain.principal import Right
@@ -21,6 +21,7 @@ from dispatcher.web import auditing
 from dispatcher.web.api.campaigns import DRY_RUN_LOCK
 from dispatcher.web.console.draft_forms import OwnDraft, PostedForm, entity_of, without_commands
 from dispatcher.web.console.login import Operator
+from dispatcher.web.console.release_view import by_channel
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -64,21 +65,13 @@ def _page(operator: ConsoleSession, services: Services, draft: Draft, messages: 
         counts=counts,
         messages=messages,
         needs=[without_commands(need) for need in counts["needs"]] if counts else [],
-        obstacles=_by_channel(counts["obstacles"]) if counts else {},
+        obstacles=by_channel(counts["obstacles"]) if counts else {},
         seconds=draft_checks.seconds_at_rate(counts, draft.form.get("rate_per_second")) if counts else None,
         testers=sorted(services.policy.testers),
         tests=[each for name in drafts.check_names(draft.form) for each in tester_sends.newest(services, name, 5)],
         ready=bool(draft.file_check and draft.file_check["rows"] and not draft.file_check["fault"]),
         rows_max=draft_checks.DRY_RUN_ROWS_MAX,
     )
-
-
-def _by_channel(obstacles: list[tuple[str, str, str, int]]) -> dict[str, list[tuple[str, str, int]]]:
-    """Obstacles by channel, the most frequent first."""
-    found = defaultdict(list)
-    for channel, code, variable, count in obstacles:
-        found[channel].append((code, variable, count))
-    return dict(sorted(found.items()))
 
 
 @router.get("/examples")
@@ -105,7 +98,7 @@ def examples_page(operator: Operator, request: Request, services: ServicesDepend
         draft=draft,
         examples=found,
         with_profiles=with_profiles,
-        rows_max=draft_checks.EXAMPLE_ROWS_MAX,
+        rows_max=EXAMPLE_ROWS_MAX,
     )
     return HTMLResponse(text)
 

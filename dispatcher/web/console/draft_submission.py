@@ -6,19 +6,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from dispatcher.campaigns import calendar, draft_checks, drafts, overview, scheduler
-from dispatcher.campaigns.calendar import CalendarEntry
+from dispatcher.campaigns import draft_checks, drafts, overview, scheduler
 from dispatcher.campaigns.drafts import Draft, SubmitStatus
 from dispatcher.domain.audit import AuditAction, AuditNote
-from dispatcher.domain.local_times import day_bounds
 from dispatcher.intake.errors import BadInput
 from dispatcher.runtime.services import Services
 from dispatcher.web import auditing
+from dispatcher.web.console.day_plan import QuietRow, quiet_on, same_day
 from dispatcher.web.console.draft_forms import (
     CHANGED_ELSEWHERE,
     LOOK_AGAIN,
@@ -42,9 +40,6 @@ from dispatcher.web.dependencies import PublisherDependency, ServicesDependency,
 from dispatcher.web.pages.console import page
 
 router = APIRouter(prefix="/drafts/{no}", default_response_class=HTMLResponse)
-
-# Channel, begin and end of its quiet hours, whether they last all of that day, and whether the start is in them.
-QuietRow = tuple[str, tuple[str, str], bool, bool]
 
 
 @router.get("/schedule")
@@ -90,7 +85,7 @@ def _schedule_page(
         shown=mark_of(draft, TIME_FIELDS),
         errors=errors,
         zone=services.policy.default_zone,
-        quiet=quiet_on(services, form, start),
+        quiet=_quiet(services, form, start),
         start=start,
         others=same_day(operator, services, start),
         seconds=draft_checks.seconds_at_rate(dict(draft.dry_run), form.get("rate_per_second")) if draft.dry_run else None,
@@ -103,26 +98,13 @@ def start_of(services: Services, form: Mapping[str, Any]) -> datetime:
     return datetime.fromisoformat(text) if text else services.clock()
 
 
-def same_day(operator: ConsoleSession, services: Services, start: datetime) -> list[CalendarEntry]:
-    """What else is planned for the local day, of the entities that this person may see."""
-    entries = calendar.between(services, *day_bounds(start, services.policy.default_zone))
-    return [each for each in entries if calendar.may_see(operator.principal, each)]
-
-
-def quiet_on(services: Services, form: Mapping[str, Any], start: datetime) -> list[QuietRow]:
+def _quiet(services: Services, form: Mapping[str, Any], start: datetime) -> list[QuietRow]:
     """The quiet hours of the campaign's channels."""
     try:
         channels = drafts.check_form(services, {**form, "send_at": None, "expires_at": None}).channels
     except BadInput:
         return []
-    found = []
-    for channel in channels:
-        hours = services.policy.quiet_hours.get(channel)
-        if hours is not None:
-            local = start.astimezone(ZoneInfo(services.policy.default_zone))
-            span = (f"{hours.start:%H:%M}", f"{hours.end:%H:%M}")
-            found.append((channel.value, span, hours.silent_on(local.date()), hours.at(local)))
-    return found
+    return quiet_on(services, channels, start)
 
 
 @router.get("/submit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dispatcher.campaigns.campaign_checks import Outdated
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
@@ -97,4 +98,12 @@ STANDSTILLS: Mapping[Standstill, str] = {
     Standstill.POLICY_NOT_IN_FORCE: "Workers have another policy, and send nothing",
     Standstill.OPT_OUT_LATE: "An opt-out took effect too late",
     Standstill.OPT_OUT_NOT_MEASURED: "An opt-out way is not measured",
+}
+
+OUTDATED: Mapping[Outdated, str] = {
+    Outdated.POLICY: "The policy has changed since this dry run: run it again.",
+    Outdated.TEMPLATE: "The campaign was accepted with another version of its template than this dry run: run it again.",
+    Outdated.AUDIENCE: "The audience has changed since this dry run: run it again.",
+    Outdated.TIME: "The start or the end has been changed since this dry run: run it again.",
+    Outdated.AGE: "This dry run is more than an hour old. Customers change their choices all the time: run it again.",
 }

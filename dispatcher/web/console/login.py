@@ -35,6 +35,9 @@ TOO_MANY = "Too many attempts failed. Try again in a minute."
 NOT_SAVED = "Your session has ended. What you sent is not saved yet: sign in, and it is offered to you again."
 NOT_TAKEN = "Your session has ended, and what you sent was not taken: sign in, and do it again."
 PASSWORD_PAGE = "/console/password"  # noqa: S105  a path
+TO_CHARACTERS_MAX = 1_000  # it travels in the cookie of a sign-in at an identity provider
+_PATH = re.compile(r"/console(/[A-Za-z0-9][A-Za-z0-9._:-]*)*")
+_QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&()*+,;=:@/?-]|%[0-9A-Fa-f]{2})+")
 
 
 class SignInForm(BaseModel):
@@ -193,8 +196,9 @@ async def _session_ended(request: Request, _: Exception) -> Response:
     if kept_forms.is_own(request):
         text = _login_page(request, services, page_of(request.url.path), NOT_SAVED if field else NOT_TAKEN, kept=field)
         return HTMLResponse(text, HTTPStatus.FORBIDDEN)
-    to = quote(request.url.path, safe="/") if request.method == "GET" else "/console"
-    return RedirectResponse(f"/console/login?to={to}", HTTPStatus.SEE_OTHER)
+    page_asked_for = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    to = inside(page_asked_for) if request.method == "GET" else "/console"
+    return RedirectResponse(f"/console/login?to={quote(to, safe='/')}", HTTPStatus.SEE_OTHER)
 
 
 async def _foreign_form(request: Request, error: Exception) -> Response:
@@ -250,8 +254,12 @@ def page_of(path: str) -> str:
 
 
 def inside(to: str) -> str:
-    """Where to go after signing in: always a page of the console, whatever the link says."""
-    return to if re.fullmatch(r"/console(/[A-Za-z0-9][A-Za-z0-9._:-]*)*", to) else "/console"
+    """Where to go after signing in: always a page of the console, whatever the link says. A query stays where it is short and in
+    the form of RFC 3986, without the quotation mark that would end an attribute."""
+    path, _, query = to.partition("?")
+    if not _PATH.fullmatch(path):
+        return "/console"
+    return to if query and len(to) <= TO_CHARACTERS_MAX and _QUERY.fullmatch(query) else path
 
 
 @router.get("/style.css")

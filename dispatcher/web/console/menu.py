@@ -6,20 +6,25 @@ from collections.abc import Sequence
 
 from dispatcher.domain.principal import Principal, Right
 
-ENTRIES: Sequence[tuple[str, str, frozenset[Right]]] = (
-    ("/console", "Campaigns", frozenset()),
-    ("/console/campaigns/new", "New campaign", frozenset({Right.CAMPAIGNS})),
-    ("/console/calendar", "Calendar", frozenset()),
-    ("/console/schedules", "Recurring", frozenset()),
-    ("/console/desk", "Desk", frozenset({Right.PEOPLE, Right.PREFERENCES})),
-    ("/console/people", "People", frozenset({Right.PEOPLE})),
-    ("/console/inbound-messages", "Inbound", frozenset({Right.INBOUND})),
-    ("/console/unresolved", "Unresolved", frozenset({Right.PEOPLE})),
-    ("/console/refused-jobs", "Refused jobs", frozenset()),
-    ("/console/templates", "Templates", frozenset()),
-    ("/console/webhooks", "Webhooks", frozenset()),
-    ("/console/operations", "Operations", frozenset()),
-    ("/console/audit", "Audit log", frozenset({Right.AUDIT})),
+Rights = frozenset[Right]
+ALL: Sequence[Rights] = (frozenset(),)
+# Pages about other systems open for everybody; in the menu they would only be in the way of those who make or approve campaigns.
+TECHNICAL: Sequence[Rights] = tuple(frozenset({right}) for right in (Right.METRICS, Right.OPERATE, Right.WEBHOOKS, Right.AUDIT))
+# Path, label, and the sets of rights of which a person has to have one.
+ENTRIES: Sequence[tuple[str, str, Sequence[Rights]]] = (
+    ("/console", "Campaigns", ALL),
+    ("/console/campaigns/new", "New campaign", (frozenset({Right.CAMPAIGNS}),)),
+    ("/console/calendar", "Calendar", ALL),
+    ("/console/schedules", "Recurring", ALL),
+    ("/console/desk", "Desk", (frozenset({Right.PEOPLE, Right.PREFERENCES}),)),
+    ("/console/people", "People", (frozenset({Right.PEOPLE}),)),
+    ("/console/inbound-messages", "Inbound", (frozenset({Right.INBOUND}),)),
+    ("/console/unresolved", "Unresolved", (frozenset({Right.PEOPLE}),)),
+    ("/console/refused-jobs", "Refused jobs", TECHNICAL),
+    ("/console/templates", "Templates", ALL),
+    ("/console/webhooks", "Webhooks", TECHNICAL),
+    ("/console/operations", "Operations", ALL),
+    ("/console/audit", "Audit log", (frozenset({Right.AUDIT}),)),
 )
 
 OF_ALL_ENTITIES = frozenset({"/console/refused-jobs", "/console/webhooks"})  # nothing for somebody who is limited to some
@@ -27,5 +32,5 @@ OF_ALL_ENTITIES = frozenset({"/console/refused-jobs", "/console/webhooks"})  # n
 
 def menu(principal: Principal) -> Sequence[tuple[str, str]]:
     """Path and label of each page that this person may open, in order."""
-    may_open = [(path, label) for path, label, rights in ENTRIES if all(principal.may(right) for right in rights)]
+    may_open = [(path, label) for path, label, sets in ENTRIES if any(rights <= principal.rights for rights in sets)]
     return [(path, label) for path, label in may_open if principal.entities is None or path not in OF_ALL_ENTITIES]

@@ -8,6 +8,7 @@ from dispatcher.web.console import (
     account,
     audit,
     calendar,
+    campaign_checks,
     campaign_edits,
     campaign_results,
     campaigns,
@@ -18,6 +19,7 @@ from dispatcher.web.console import (
     draft_options,
     draft_submission,
     event_endpoints,
+    guide,
     inbound_messages,
     live,
     login,
@@ -38,8 +40,9 @@ from dispatcher.web.console import (
 router = APIRouter(include_in_schema=False)
 for group in (
     *(live, charts, login, oidc, account, second_factor, overview, search),
-    *(draft_options, draft_audience, draft_checks, draft_submission, calendar, campaign_edits),  # before `campaigns`: new, edit
+    *(draft_options, draft_audience, draft_checks, draft_submission, calendar),
+    *(campaign_edits, campaign_checks),  # before `campaigns`: edit, dry-run
     *(campaign_results, campaigns, messages, inbound_messages, unresolved, refused_jobs, schedules, templates),
-    *(event_endpoints, audit, operations, opt_out_latency, people, desk),
+    *(event_endpoints, audit, operations, opt_out_latency, people, desk, guide),
 ):
     router.include_router(group.router, prefix="/console")

@@ -16,6 +16,7 @@ from dispatcher.campaigns.tester_sends import TestRequest
 from dispatcher.campaigns.whatsapp_templates import statuses
 from dispatcher.content import Template
 from dispatcher.content.edge_cases import case_of, edge_cases
+from dispatcher.content.lint.findings import lint_rules
 from dispatcher.content.message_views import WIDTHS, with_scheme
 from dispatcher.domain.message import Mode
 from dispatcher.domain.principal import Right, require
@@ -120,6 +121,7 @@ def template_page(
         may_test=_may_test(operator),
         versions=template_history.history_of(services, template.name, operator.principal.entities),
         findings=template_lint.lint_version(services.policy, template),
+        rules=lint_rules(),
         blocks=set(template_lint.blocking(services.policy, template_lint.lint_version(services.policy, template))),
         selected=selected,
         tests=tester_sends.newest(services, template.name, 10),

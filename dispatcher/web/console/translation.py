@@ -13,6 +13,7 @@ from babel.messages.pofile import read_po
 from markupsafe import Markup
 
 from dispatcher.domain.recipient import Language
+from dispatcher.web.console.fault_words import fault_parts, local_parts
 from dispatcher.web.console.viewer import present_viewer
 
 STATE = "state"  # the context of entries that are a state's name
@@ -26,6 +27,7 @@ TRANSLATED = frozenset(
             "login",
             "password",
             "confirm",
+            "help",
             "second_factor",
             "signed_in",
             "sessions",
@@ -40,7 +42,7 @@ TRANSLATED = frozenset(
             "schedule",
             "message",
         ),
-        *("desk", "desk_call", "people", "person", "campaign", "campaign_edit"),
+        *("desk", "desk_call", "people", "person", "campaign", "campaign_edit", "campaign_examples"),
         *("draft_options", "draft_audience", "draft_columns", "draft_check", "draft_examples", "draft_schedule", "draft_submit"),
     )
 )
@@ -95,8 +97,25 @@ def state_name(state: str) -> str:
 
 def localized(message: str) -> str:
     """A text that code or a reader of files made: its translation, or English that is marked as such."""
-    text = find(message)
+    text = find(message) or _fault(message, present_viewer().language)
     return Markup('<span lang="en">{}</span>').format(message) if text is None else text
+
+
+def fault_words(message: str, language: Language) -> str:
+    """What is wrong with a row, in a language; in English, as it was found, where there is no translation."""
+    return _fault(message, language) or message
+
+
+def _fault(message: str, language: Language) -> str | None:
+    found = fault_parts(message)
+    if found is None or language == "en":
+        return None
+    sentence, parts = found
+    forms = texts(language).get(("", sentence))
+    if not forms:
+        return None
+    shown = {name: fault_words(part, language) if name == "what" else part for name, part in parts.items()}
+    return forms[0] % local_parts(sentence, shown, language)
 
 
 def decimal(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,10 +33,15 @@ SCRIPT = (FOLDER / "live.js").read_text(encoding="utf-8")
 CHARTS = (FOLDER / "charts.js").read_text(encoding="utf-8")
 STYLE = "\n".join(path.read_text(encoding="utf-8") for path in (FOLDER / "style.css", PREVIEWS / "previews.css"))
 
-# The desk's words, by the employee's language.
-DESK_TEXTS: Mapping[Language, Mapping[str, Any]] = {
-    language: tomllib.loads((FOLDER / f"desk.{language}.toml").read_text(encoding="utf-8")) for language in LANGUAGES
-}
+
+def _in_each_language(name: str) -> Mapping[Language, Mapping[str, Any]]:
+    paths = {language: FOLDER / f"{name}.{language}.toml" for language in LANGUAGES}
+    return {language: tomllib.loads(path.read_text(encoding="utf-8")) for language, path in paths.items()}
+
+
+DESK_TEXTS = _in_each_language("desk")  # the desk's words, by the employee's language
+GUIDES = _in_each_language("help")
+LABEL = re.compile(r"\{([^{}]+)\}")  # in a guide: a label of the console
 
 # The order of a bar's parts and of the rows of its table: successful states, then those in progress, then those never sent.
 ORDER = (
@@ -141,6 +147,12 @@ def reason_words(code: str) -> str:
     return gettext(labels.reason(code))
 
 
+def with_labels(text: str) -> Markup:
+    """A text of the guide, with the labels that it names as the console shows them."""
+    parts = enumerate(LABEL.split(text))  # text, label, text, label, …
+    return Markup("").join(Markup("<b>{}</b>").format(gettext(part)) if number % 2 else part for number, part in parts)
+
+
 def scroll(label: str, extra: str = "") -> Markup:
     """The attributes of an area that scrolls: with a name, and within reach of the keyboard (WCAG 2.1.1)."""
     return Markup('class="{}" tabindex="0" role="region" aria-label="{}"').format(f"scroll {extra}".strip(), label)
@@ -191,6 +203,9 @@ _environment.globals.update(menu=menu, scroll=scroll)
 _environment.globals["viewer"] = present_viewer
 _environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]  # by the extension
 _environment.globals.update(_=translate, state_name=state_name)
-_environment.filters.update(localized=localized, decimal=decimal, month_name=month_name, weekday_name=weekday_name)
+_environment.filters.update(
+    localized=localized, with_labels=with_labels, decimal=decimal, month_name=month_name, weekday_name=weekday_name
+)
 _environment.globals["standstill_titles"] = labels.STANDSTILLS
+_environment.globals["outdated_words"] = labels.OUTDATED
 _environment.globals["CampaignState"] = CampaignState
