@@ -78,6 +78,10 @@ def _ratio(part: str, whole: str, legend: str) -> tuple[str, str]:
     return f"{part} / {whole}", legend
 
 
+# A counter begins with its first event: without a complaint there is none, and the panel would be empty instead of 0.
+COMPLAINTS = 'sum by (channel) (increase(dispatcher_messages_total{state="complained"}[6h]))'
+ACCEPTED = 'sum by (channel) (increase(dispatcher_messages_total{state="accepted"}[6h]))'
+
 DASHBOARDS = (
     Dashboard(
         "sending",
@@ -112,11 +116,7 @@ DASHBOARDS = (
                 "Complaint rate, 6 hours",
                 "percentunit",
                 [
-                    _ratio(
-                        'sum by (channel) (increase(dispatcher_messages_total{state="complained"}[6h]))',
-                        'sum by (channel) (increase(dispatcher_messages_total{state="accepted"}[6h]))',
-                        "{{channel}}",
-                    )
+                    _ratio(f"({COMPLAINTS} or 0 * {ACCEPTED})", ACCEPTED, "{{channel}}"),
                 ],
             ),
         ),

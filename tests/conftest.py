@@ -80,10 +80,10 @@ def shared_database(running_engines: Engines, template_database: str, numbers: I
 
 
 @contextmanager
-def new_database(running: Engines, number: int) -> Iterator[str]:
-    """The URL of an empty database without a schema."""
+def new_database(running: Engines, number: int, options: str = "") -> Iterator[str]:
+    """The URL of an empty database without a schema, made with these options."""
     name = f"empty_{number}"
-    _admin(running, f"CREATE DATABASE {name}")
+    _admin(running, f"CREATE DATABASE {name} {options}")
     yield _with_name(running.database_url, name)
     _admin(running, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -83,6 +83,16 @@ def _is_new(newest: bytes, known: Sequence[KnownKey]) -> bool:
     return newest not in {key.fingerprint for key in known}
 
 
+def _require_nothing_new(secret: KeyRing, known: Sequence[KnownKey]) -> None:
+    """While no rotation is under way, an unknown key behind the newest one is one that was meant to be the newest."""
+    unknown = [print_ for print_ in map(fingerprint, secret) if _is_new(print_, known)]
+    if unknown and known[0].rekeyed_at is not None:
+        raise KeyMismatch(
+            f"nothing was rotated: the newest key of DISPATCHER_SECRET_KEY, {short(fingerprint(secret.newest))}, is in use already;"
+            f" to rotate to {' or '.join(map(short, unknown))}, write it first"
+        )
+
+
 def _require_all(secret: KeyRing, known: Sequence[KnownKey]) -> None:
     ours = {fingerprint(key) for key in secret}
     missing = [key for key in known if key.fingerprint not in ours]
@@ -136,6 +146,7 @@ def introduce(connection: Connection, secret: KeyRing) -> int:
         _require_all(secret, known)
         newest = fingerprint(secret.newest)
         if not _is_new(newest, known):
+            _require_nothing_new(secret, known)
             return 0
         _insert(connection, secret.newest, is_rekeyed=False)
         ended = [row[0] for row in connection.execute(_CUT_OFF, {"process": PROCESS, "key": short(newest)})]

@@ -60,6 +60,8 @@ def configure_logs(level: int = logging.INFO) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("celery.worker.consumer.consumer").filters[:] = [hide_message_bodies]
     logging.getLogger("celery.app.trace").filters[:] = [hide_error_text]
+    logging.getLogger("celery.beat").filters[:] = [is_no_tick]
+    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)  # a task's end has a line, which says more than its start
     logging.captureWarnings(True)  # else they are lines of their own, in no format
     for client in ("httpx", "httpx2", "httpcore"):  # they log the URL of each request
         logging.getLogger(client).setLevel(logging.WARNING)
@@ -104,6 +106,11 @@ def hide_message_bodies(record: logging.LogRecord) -> bool:
         record.args = (f"no task is called {name}" if _TASK_NAME.fullmatch(name.strip("'")) else "it cannot be read",)
         record.exc_info, record.exc_text = None, None
     return True
+
+
+def is_no_tick(record: logging.LogRecord) -> bool:
+    """Leave out that beat publishes a task, four times a second: a metric counts them, and a log of it hides everything else."""
+    return record.levelno > logging.INFO or "due task" not in str(record.msg)
 
 
 def hide_error_text(record: logging.LogRecord) -> bool:

@@ -17,7 +17,7 @@ def read_alert_targets(read: EnvironmentReader) -> tuple[str, ...]:
     """The URLs of Apprise in the file that DISPATCHER_ALERT_TARGETS names, one in each line. They hold passwords: never shown."""
     path = read.file(
         "DISPATCHER_ALERT_TARGETS",
-        about="file with one Apprise URL in each line, where `dispatcher watch` sends its alerts; needs the extra `alerts`",
+        about="file with one Apprise URL in each line, where `dispatcher alerts watch` sends its alerts; needs the extra `alerts`",
     )
     if path is None:
         return ()

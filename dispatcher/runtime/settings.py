@@ -485,7 +485,7 @@ def _warnings(settings: Settings) -> Iterator[str]:
     real = sorted(channel for channel, provider in settings.providers.items() if provider in plugins() and plugins()[provider].real)
     simulated = sorted(settings.providers.keys() - set(real))
     if real and simulated:
-        yield f"{' and '.join(real)} reach people, but {' and '.join(simulated)} end in the sandbox or outbox and reach nobody."
+        yield f"messages by {' and '.join(real)} reach people, those by {' and '.join(simulated)} end in the sandbox or outbox."
     if real and settings.public_url.startswith("http://"):
         yield f"DISPATCHER_PUBLIC_URL is {settings.public_url!r}: its links lead to this machine, where nobody can unsubscribe."
     in_use = {*settings.providers.values(), *(second.provider for second in settings.seconds.values())}

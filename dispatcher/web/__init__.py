@@ -12,8 +12,9 @@ CONNECTIONS_MAX = 8  # database connections, so at most so many requests work at
 
 
 def app() -> FastAPI:
-    """The application that `uvicorn --factory dispatcher.web:app` serves. Raises `BadInput` where the file of API keys is wrong."""
+    """The application that `uvicorn --factory dispatcher.web:app` serves. Ends with code 2 where the configuration is wrong."""
     from dispatcher import tasks
+    from dispatcher.intake.errors import BadInput
     from dispatcher.runtime import bootstrap
     from dispatcher.runtime.logs import configure_logs
     from dispatcher.web.access_log import format_server_logs
@@ -26,7 +27,7 @@ def app() -> FastAPI:
         config = bootstrap.settings()
         keys = read_keys(config.api_keys)
         services = bootstrap.services(CONNECTIONS_MAX)
-    except bootstrap.CONFIGURATION_ERRORS as error:
+    except (*bootstrap.CONFIGURATION_ERRORS, BadInput) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
     access = {"/metrics": (config.metrics_access, Right.METRICS), "/openapi.json": (config.openapi_access, None)}

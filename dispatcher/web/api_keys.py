@@ -85,9 +85,9 @@ class ApiKeyForm(StrictModel):
 
 
 class ApiKeysForm(StrictModel):
-    """The whole file."""
+    """The whole file. An empty one has no keys yet: a secret that a service names has to be there before the first key is made."""
 
-    keys: list[ApiKeyForm]
+    keys: list[ApiKeyForm] = Field(default_factory=list)
 
 
 def read_keys(path: Path | None) -> ApiKeyRing:

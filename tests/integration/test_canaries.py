@@ -102,6 +102,13 @@ def test_every_way_out_is_measured_again_and_again(stage: CanaryStage) -> None:
     assert alerts(stage.services) == set()
 
 
+def test_canaries_may_reach_the_web_application_at_another_url(database: str) -> None:
+    """Containers and many networks do not reach the public address from inside. Twilio's signature is of the public one."""
+    with canary_stage(database, public_url="https://messages.bank.example") as stage:
+        stage.run_rounds()
+        assert outcomes(stage.services) == {way: [("measured", None, False)] for way in OptOutWay}
+
+
 def test_the_opt_out_is_recorded_as_a_customers_is(stage: CanaryStage) -> None:
     stage.run_rounds()
     sources = {}

@@ -342,6 +342,16 @@ def test_a_key_can_only_be_introduced_beside_the_others(database: str) -> None:
         introduce(database, NEW)
 
 
+@pytest.mark.usefixtures("old")
+def test_a_rotation_with_the_new_key_second_says_so(database: str) -> None:
+    """The setting of the step before: without an error, somebody would believe that the keys are rotated."""
+    with pytest.raises(KeyMismatch, match=f"to rotate to {fingerprint(NEW)[:4].hex()}, write it first"):
+        introduce(database, OLD, NEW)
+    introduce(database, NEW, OLD)
+    introduce(database, NEW, OLD)  # again: it goes on where it was cut off
+    introduce(database, NEW, OLD, b"the next one" * 4)  # handed out already, while this rotation is under way
+
+
 def test_the_first_start_on_a_ledger_with_people_needs_the_key_that_sealed_them(database: str) -> None:
     with make_services(database) as services:
         add_people(services, person("anna"))

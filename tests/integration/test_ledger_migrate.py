@@ -26,3 +26,13 @@ def test_it_migrates_and_checks_the_key_without_the_broker(
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT to_regclass('campaigns') IS NOT NULL").fetchone() == (True,)
         assert run_command(url, tmp_path, "ledger", "migrate", **more, DISPATCHER_SECRET_KEY="another" * 8).returncode != 0
+
+
+def test_a_database_without_an_encoding_is_refused_in_a_sentence(
+    running_engines: Engines, numbers: Iterator[int], tmp_path: Path
+) -> None:
+    """PostgreSQL makes such databases where the system has no language, as in small images."""
+    with new_database(running_engines, next(numbers), "ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0") as url:
+        done = run_command(url, tmp_path, "ledger", "migrate")
+        wrong = "the database has the encoding SQL_ASCII: create it with ENCODING 'UTF8' TEMPLATE template0\n"
+        assert (done.returncode, done.stderr) == (1, wrong)

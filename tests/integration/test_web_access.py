@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from dispatcher.web.api_keys import Right, new_key, read_keys
 from dispatcher.web.api_reference import FILES
 from dispatcher.web.app import create
 from tests.support.services import Broker, make_services
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -32,6 +35,24 @@ def statuses(services: Services, file: Path, paths: dict[str, Right | None], pat
     with TestClient(create(services, Broker(), read_keys(file), paths)) as client:
         headers = [{}, *({"Authorization": f"Bearer {key}"} for key in ("dsp_unknown", *keys.values()))]
         return [client.get(path, headers=each).status_code for each in headers]
+
+
+def test_an_empty_file_of_api_keys_has_no_key(database: str, tmp_path: Path) -> None:
+    """So it is in a new installation: the secret has to be there before the first key is made."""
+    file = tmp_path / "api_keys"
+    file.touch()
+    key, _ = new_key("visitor", [Right.METRICS])
+    with make_services(database) as services:
+        assert statuses(services, file, {"/metrics": Right.METRICS}, "/metrics", {"visitor": key}) == [401, 401, 401]
+
+
+def test_a_wrong_file_of_api_keys_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "api_keys"
+    file.write_text('[[key]]\nname = "visitor"\n')
+    environ = {"PATH": os.environ["PATH"], "DISPATCHER_HOME": str(tmp_path), "DISPATCHER_API_KEYS": str(file)}
+    start = (sys.executable, "-m", "uvicorn", "--factory", "dispatcher.web:app", "--port", "0")
+    ended = subprocess.run(start, env=environ, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+    assert (ended.returncode, ended.stderr) == (2, f"{file}: key: unknown field; did you mean keys?\n")
 
 
 def test_metrics_and_api_description_can_be_kept_for_keys(keyed: tuple[str, dict[str, str], Path]) -> None:

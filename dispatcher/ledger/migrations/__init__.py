@@ -90,6 +90,11 @@ def read_schema(database_url: str) -> tuple[Schema, str]:
     """The schema of a database, and the login. Raises `LedgerUnavailable`."""
     try:
         with psycopg.connect(database_url, autocommit=True) as connection:
+            encoding = connection.info.parameter_status("server_encoding")
+            if encoding not in (None, "UTF8"):  # a server that was set up without a language has SQL_ASCII
+                raise LedgerUnavailable(
+                    f"the database has the encoding {encoding}: create it with ENCODING 'UTF8' TEMPLATE template0"
+                )
             return _schema(connection), connection.info.user
     except psycopg.Error as error:
         raise LedgerUnavailable(f"the database can't be reached: {_first_line(error)}") from None

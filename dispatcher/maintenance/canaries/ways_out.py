@@ -1,6 +1,6 @@
 """The ways out, as a customer, another system, a provider or an employee uses them; and the way back in.
 
-All but the branch go through the real web application at DISPATCHER_PUBLIC_URL.
+All but the branch go through the real web application, at DISPATCHER_CANARY_WEB_URL or else DISPATCHER_PUBLIC_URL.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ def switch_on(way: OptOutWay, visit: Visit) -> None:
 def _one_click(visit: Visit) -> None:
     """RFC 8058: what a mail program sends."""
     token = message_token(visit.services.secret, UNSUBSCRIBE, visit.message_id)
-    call("POST", f"{visit.services.public_url}/u/{token}", b"List-Unsubscribe=One-Click", FORM)
+    call("POST", f"{_web_url(visit.services)}/u/{token}", b"List-Unsubscribe=One-Click", FORM)
 
 
 def _preference_centre(visit: Visit) -> None:
     """Open the page, choose no offers of the jobs' type, save."""
     token = message_token(visit.services.secret, PREFERENCES, visit.message_id)
-    url = f"{visit.services.public_url}/p/{token}"
+    url = f"{_web_url(visit.services)}/p/{token}"
     sealed = _SEALED_PAGE.search(call("GET", url))
     if sealed is None:
         raise CannotMeasure("web_answers_another_page")
@@ -111,7 +111,7 @@ def _preference_centre(visit: Visit) -> None:
 def _api(visit: Visit) -> None:
     settings = visit.services.canaries
     body = {"object_marketing": True, "source": Source.MOBILE, "actor": ACTOR}
-    url = f"{visit.services.public_url}/v1/recipients/{quote(visit.recipient_id)}/preferences"
+    url = f"{_web_url(visit.services)}/v1/recipients/{quote(visit.recipient_id)}/preferences"
     call("PUT", url, json.dumps(body).encode(), {**JSON, "Authorization": f"Bearer {settings.api_key if settings else ''}"})
 
 
@@ -123,7 +123,7 @@ def _reply(visit: Visit, text: str) -> None:
     """A reply by SMS, signed as the provider signs it."""
     services = visit.services
     number, token = addresses_of(services, OptOutWay.STOP_REPLY).get(Channel.SMS, ""), services.webhook_keys[REPLIES_BY]
-    _send(signed_calls.reply(services.public_url, number, text, f"SM{visit.number}{text}", token))
+    _send(services, signed_calls.reply(services.public_url, number, text, f"SM{visit.number}{text}", token))
 
 
 def _provider_event(visit: Visit) -> None:
@@ -139,11 +139,17 @@ def _report(visit: Visit, name: str, later_seconds: int = 0) -> None:
         signed = signed_calls.mail_event(services.public_url, event, now, SandboxClient(settings.sandbox_url if settings else ""))
     except (OSError, ValueError):
         raise CannotMeasure("sandbox_unreachable") from None
-    _send(signed)
+    _send(services, signed)
 
 
-def _send(signed: SignedCall) -> None:
-    call("POST", signed.url, signed.body, signed.headers)
+def _send(services: Services, signed: SignedCall) -> None:
+    """Send a call to the web application. Twilio signs the address that it calls, so the signature is of the public one."""
+    call("POST", _web_url(services) + signed.url.removeprefix(services.public_url), signed.body, signed.headers)
+
+
+def _web_url(services: Services) -> str:
+    """Where the web application is, as seen from here."""
+    return (services.canaries.web_url if services.canaries else "") or services.public_url
 
 
 def _branch(visit: Visit) -> None:

@@ -53,6 +53,10 @@ securityContext:
 {{- if .Values.sandbox.enabled }}
 - {name: DISPATCHER_SANDBOX_URL, value: "http://{{ include "dispatcher.fullname" . }}:8025"}
 {{- end }}
+{{- if .Values.canaries.enabled }}
+- {name: DISPATCHER_CANARIES, value: "on"}
+- {name: DISPATCHER_CANARY_WEB_URL, value: "http://{{ include "dispatcher.fullname" . }}"}
+{{- end }}
 {{- range $name, $value := .Values.settings }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
