@@ -147,7 +147,7 @@ def _copy(home: Path, programs: Path, say: Say) -> list[int]:
         say("dumping …")
         old = ("-h", sockets, "-U", ROLE)
         account.run([BIN / "pg_dumpall", *old, "-l", DATABASE, "--roles-only", "-f", roles], owner, work)
-        account.run([BIN / "pg_dump", *old, "-Fc", "-Z1", "-f", dump, DATABASE], owner, work)
+        account.run([_pg_dump(programs), *old, "-Fc", "-Z1", "-f", dump, DATABASE], owner, work)
         before = _counts(old, work, owner)
     roles.write_text(re.sub(rf'^CREATE ROLE "?{ROLE}"?;\n', "", roles.read_text(), flags=re.MULTILINE))  # initdb creates it
     say("restoring …")
@@ -163,6 +163,14 @@ def _copy(home: Path, programs: Path, say: Say) -> list[int]:
     if before != after:
         raise EngineError(f"the copy differs from the original, and was deleted: {_difference(before, after)}")
     return [int(line.rpartition("|")[2]) for line in after]
+
+
+def _pg_dump(programs: Path) -> Path:
+    """The old server's own, where it came with it. A minor release can be younger than ours and keep something for itself in the
+    catalogue: PostgreSQL 15.20 adds the column option `pg_attver`, which its pg_dump leaves out and ours would hand to a server
+    that refuses it."""
+    own = programs / "pg_dump"
+    return own if own.exists() else BIN / "pg_dump"
 
 
 def _counts(place: Sequence[str | Path], work: Path, owner: pwd.struct_passwd) -> list[str]:

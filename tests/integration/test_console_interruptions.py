@@ -17,7 +17,7 @@ from dispatcher.identity import sessions
 from dispatcher.identity.sessions import CONSOLE, Origin
 from dispatcher.runtime.services import Services
 from dispatcher.web.console.session import BROWSER_COOKIE, COOKIE, cookies
-from tests.integration.test_console_campaigns import OPTIONS, Marketer, marketer, ready, web, workbook
+from tests.integration.test_console_campaigns import OPTIONS, Marketer, clock, marketer, ready, web, workbook
 from tests.support.people import add_user
 
 __all__ = ["marketer", "web"]
