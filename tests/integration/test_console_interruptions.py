@@ -20,7 +20,7 @@ from dispatcher.web.console.session import BROWSER_COOKIE, COOKIE, cookies
 from tests.integration.test_console_campaigns import OPTIONS, Marketer, clock, marketer, ready, web, workbook
 from tests.support.people import add_user
 
-__all__ = ["marketer", "web"]
+__all__ = ["clock", "marketer", "web"]
 
 SAME = {"Accept": "text/html", "sec-fetch-site": "same-origin"}
 PASSWORD = "a-long-enough-password"
