@@ -12,7 +12,13 @@ Results = Mapping[str, Any]
 PLAIN, PATHS, BATCH = "e-mail single, any template", "e-mail single, recorded paths", "e-mail batch"
 # By processor time: by the clock, the times also follow from how many processes the machine runs at once.
 TIMES_BASELINE: Mapping[str, float] = {PLAIN: 18, PATHS: 40, BATCH: 55, "SMS": 22, "WhatsApp": 22, "push": 22}
-DISTANT_PER_SECOND: Mapping[str, int] = {"push": 3_000, "SMS": 3_000, "WhatsApp": 3_000, "e-mail batch": 5_000}
+DISTANT_PER_SECOND: Mapping[str, int] = {
+    "push": 3_000,
+    "SMS": 3_000,
+    "WhatsApp": 3_000,
+    "e-mail batch": 5_000,
+    "e-mail batch, 1,000 in flight": 5_000,
+}
 SHARE_OF_LIMIT: Mapping[str, float] = {PLAIN: 0.55, PATHS: 0.45}
 
 
@@ -34,6 +40,7 @@ def evaluate(results: Results) -> list[Goal]:
         *_engine_goals(results),
         *_trigger_goals(results),
         *_kill_goals(results),
+        *_data_goals(results),
     ]
 
 
@@ -98,6 +105,20 @@ def _trigger_goals(results: Results) -> Iterator[Goal]:
     if "opt_outs" in results:
         late = results["opt_outs"]["late_claims"]
         yield Goal("claims after an opt-out", "0", f"{late}", late == 0)
+
+
+def _data_goals(results: Results) -> Iterator[Goal]:
+    """What data costs on its way in, and where it is kept."""
+    if not (audiences := results.get("audiences")):
+        return
+    largest = audiences[max(audiences, key=int)]  # the smaller ones grow by whole pages
+    for what, unit, most in (("in the database", "ledger_bytes", 1_200), ("of the log", "wal_bytes", 800)):
+        yield Goal(f"bytes a message {what}", f"{most:,}", f"{largest[unit]:,.0f}", largest[unit] <= most)
+    yield Goal("submission, processor a row", "25 µs", f"{largest['fan_out_us']:.0f} µs", largest["fan_out_us"] <= 25)
+    if imported := results.get("imports"):
+        new = imported["recipients, new"]
+        cost = new["python_us"] + new["postgres_us"]
+        yield Goal("import of a new recipient, processor", "200 µs", f"{cost:.0f} µs", cost <= 200)
 
 
 def _kill_goals(results: Results) -> Iterator[Goal]:
