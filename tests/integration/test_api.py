@@ -225,8 +225,7 @@ HASH = f"sha256:{'0' * 64}"
     ("text", "field"),
     [
         ("[[keys", "TOML"),
-        ("", "keys: missing"),
-        ("[[key]]", "keys: missing"),
+        ("[[key]]", "key: unknown field"),
         ("[[keys]]\nname = 'a'\nrights = ['console']", "keys.0.hash: missing"),
         (f"[[keys]]\nname = 'a b'\nhash = '{HASH}'\nrights = ['console']", "keys.0.name"),
         ("[[keys]]\nname = 'a'\nhash = 'sha256:00'\nrights = ['console']", "keys.0.hash"),
