@@ -32,7 +32,7 @@ from dispatcher.ledger.delivery.chunks import Chunk, find_chunk, open_chunks
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable
 
-__all__ = ["Outdated", "StoredDryRun", "can_check", "examples", "newest", "outdated", "run", "template_digests"]
+__all__ = ["DRY_RUN_ROWS_MAX", "Outdated", "StoredDryRun", "can_check", "examples", "newest", "outdated", "run", "template_digests"]
 
 FRESH = timedelta(hours=1)
 SHOWN_MAX = 5
