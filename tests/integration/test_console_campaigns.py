@@ -23,6 +23,7 @@ from dispatcher.domain.principal import Role
 from dispatcher.identity import audit
 from dispatcher.identity.audit import AuditFilter
 from dispatcher.intake.campaign import parse_campaign
+from dispatcher.intake.errors import BadInput
 from dispatcher.policy.data import CampaignSender
 from dispatcher.runtime.services import Services
 from dispatcher.web.api.campaigns import DRY_RUN_LOCK
@@ -567,6 +568,16 @@ def test_no_dry_run_is_made_of_a_campaign_that_ended(marketer: Marketer) -> None
     assert (answer.status_code, "no dry run can be made" in answer.text) == (409, True)
     answer = mia.client.get(f"/console/campaigns/{name}/examples", headers={"Accept": "text/html"})
     assert (answer.status_code, "no dry run can be made" in answer.text, f"{name}/results" in answer.text) == (409, True, True)
+
+
+def test_a_dry_run_of_what_changed_meanwhile_is_not_kept(marketer: Marketer) -> None:
+    name = waiting(marketer)
+    before = overview.find(marketer.services, name)
+    assert before is not None
+    marketer.post(f"/console/campaigns/{name}/cancel")
+    with pytest.raises(BadInput, match="was not kept"):
+        campaign_checks.run(marketer.services, before, "user:ann")
+    assert len(campaign_checks.newest(marketer.services, before)) == 1
 
 
 def test_examples_wait_for_a_dry_run_on_their_own_page(marketer: Marketer) -> None:
