@@ -32,10 +32,11 @@ from dispatcher.ledger.delivery.chunks import Chunk, find_chunk, open_chunks
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable
 
-__all__ = ["Outdated", "StoredDryRun", "can_check", "examples", "newest", "outdated", "run", "template_digests"]
+__all__ = ["DRY_RUN_ROWS_MAX", "Outdated", "StoredDryRun", "can_check", "examples", "newest", "outdated", "run", "template_digests"]
 
 FRESH = timedelta(hours=1)
 SHOWN_MAX = 5
+CHANGED_MEANWHILE = "The campaign has changed while this dry run was made, so it was not kept."
 
 
 class Outdated(StrEnum):
@@ -94,6 +95,10 @@ def run(services: Services, campaign: Campaign, by: str) -> StoredDryRun:
     document = result.document(is_part=DRY_RUN_ROWS_MAX <= rows < campaign.audience)
     kept = StoredDryRun(made_at, by, services.policy.digest, digests, document)
     with lend(services.pool) as connection:
+        present = lifecycle.find(connection, campaign.id)
+        # Chunks that were sent or cancelled meanwhile are missing in the counts; rows and times may be others.
+        if present is None or (present.state, present.release_mark) != (campaign.state, campaign.release_mark):
+            raise BadInput(InputError("campaign", 0, "", CHANGED_MEANWHILE))
         dry_runs.add(connection, campaign.no, kept)
     return kept
 

@@ -23,8 +23,10 @@ from dispatcher.domain.principal import Role
 from dispatcher.identity import audit
 from dispatcher.identity.audit import AuditFilter
 from dispatcher.intake.campaign import parse_campaign
+from dispatcher.intake.errors import BadInput
 from dispatcher.policy.data import CampaignSender
 from dispatcher.runtime.services import Services
+from dispatcher.web.api.campaigns import DRY_RUN_LOCK
 from dispatcher.web.app import create
 from tests.support.people import sign_in
 from tests.support.services import Broker, Clock, add_people, make_services, person
@@ -564,6 +566,55 @@ def test_no_dry_run_is_made_of_a_campaign_that_ended(marketer: Marketer) -> None
     assert f"{name}/dry-run" not in mia.get(f"/console/campaigns/{name}")
     answer = mia.post(f"/console/campaigns/{name}/dry-run")
     assert (answer.status_code, "no dry run can be made" in answer.text) == (409, True)
+    answer = mia.client.get(f"/console/campaigns/{name}/examples", headers={"Accept": "text/html"})
+    assert (answer.status_code, "no dry run can be made" in answer.text, f"{name}/results" in answer.text) == (409, True, True)
+
+
+def test_a_dry_run_of_what_changed_meanwhile_is_not_kept(marketer: Marketer) -> None:
+    name = waiting(marketer)
+    before = overview.find(marketer.services, name)
+    assert before is not None
+    marketer.post(f"/console/campaigns/{name}/cancel")
+    with pytest.raises(BadInput, match="was not kept"):
+        campaign_checks.run(marketer.services, before, "user:ann")
+    assert len(campaign_checks.newest(marketer.services, before)) == 1
+
+
+def test_examples_wait_for_a_dry_run_on_their_own_page(marketer: Marketer) -> None:
+    name = waiting(marketer)
+    no = marketer.draft(id="other")
+    marketer.upload(no, workbook())  # its columns are remembered
+    with DRY_RUN_LOCK:
+        for path in (f"campaigns/{name}", f"drafts/{no}"):
+            answer = marketer.client.get(f"/console/{path}/examples", headers={"Accept": "text/html"})
+            assert (answer.status_code, f'action="/console/{path}/' in answer.text) == (429, True)
+            assert "Another dry run is under way. Try again in a moment.<" in answer.text
+
+
+def test_examples_name_their_language_in_that_of_the_reader(marketer: Marketer) -> None:
+    name = waiting(marketer)
+    answer = marketer.client.get(f"/console/campaigns/{name}/examples", headers={"Accept-Language": "nl"})
+    assert re.search(r"<h2>email, (Nederlands|Frans|Duits|Engels), <small>", answer.text)
+
+
+@pytest.mark.parametrize(("rate", "shown"), [("20", "20/s"), ("0.5", "0.5/s"), ("", "as fast as the channels allow")])
+def test_a_rate_has_no_decimals_that_nobody_entered(marketer: Marketer, rate: str, shown: str) -> None:
+    no = ready(marketer)
+    marketer.post(f"/console/drafts/{no}/schedule", send_at="2026-12-01T09:30", rate_per_second=rate)
+    marketer.post(f"/console/drafts/{no}/submit")
+    assert f"<dd>{shown}</dd>" in marketer.get("/console/campaigns/spring-loan")
+
+
+def test_who_has_no_row_is_not_told_to_go_on_without(marketer: Marketer) -> None:
+    no = marketer.draft()
+    content = b"recipient,project,amount,offer_url\n,a bike,900,https://www.bank.example/loan\n"
+    marketer.upload(no, content, "customers.csv")
+    marketer.assign(no, "recipient", "data.project", "data.amount", "data.offer_url")
+    page = marketer.get(f"/console/drafts/{no}/audience")
+    assert "Correct the file and upload it again below." in page
+    assert "You can go on without these rows" not in page
+    assert "<td>recipient</td>" in page  # not twice
+    assert "Download line numbers and reasons (CSV): 1 row" in page
 
 
 def test_another_policy_template_or_time_makes_a_dry_run_outdated(marketer: Marketer) -> None:
@@ -600,6 +651,7 @@ def test_what_was_added_after_the_look_is_not_released(marketer: Marketer) -> No
     ann = approver(marketer)
     answer = ann.post(f"{path}/release", shown=shown[1])
     assert (answer.status_code, "was not released" in answer.text) == (409, True)
+    assert answer.text.index("was not released") < answer.text.index("<dt>")  # on a phone nobody looks further down
     found = overview.find(marketer.services, name)
     assert found is not None
     assert found.state is CampaignState.AWAITING_RELEASE

@@ -10,7 +10,7 @@ import pytest
 from jinja2 import Environment
 from jinja2.ext import babel_extract
 
-from dispatcher.campaigns import actions
+from dispatcher.campaigns import actions, campaign_checks
 from dispatcher.content.lint.findings import lint_rules
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.web.console import (
@@ -54,6 +54,7 @@ OF_CODE = [
         second_factor.WRONG,
         campaign_edits.CHANGED_MEANWHILE,
         actions.CHANGED_BEFORE_RELEASE,
+        campaign_checks.CHANGED_MEANWHILE,
     ),
     *(
         draft_checks.BUSY,

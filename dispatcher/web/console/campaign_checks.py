@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dispatcher.campaigns import campaign_checks, overview
@@ -68,11 +68,11 @@ def examples_page(operator: Operator, request: Request, services: ServicesDepend
         require(operator.principal, Right.RELEASE, entity)
     with_profiles = operator.principal.may(Right.PEOPLE, entity)
     if not DRY_RUN_LOCK.acquire(blocking=False):
-        raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, BUSY)
+        return _problem(operator, request, services, campaign.id, (HTTPStatus.TOO_MANY_REQUESTS, BUSY))
     try:
         found = campaign_checks.examples(services, campaign, with_profiles)
     except BadInput as error:
-        raise HTTPException(HTTPStatus.CONFLICT, error.faults[0].message) from None
+        return _problem(operator, request, services, campaign.id, (HTTPStatus.CONFLICT, error.faults[0].message))
     finally:
         DRY_RUN_LOCK.release()
     for recipient in sorted({each.recipient for each in found}):

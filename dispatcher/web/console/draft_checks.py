@@ -6,7 +6,7 @@ from http import HTTPStatus
 from itertools import product
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dispatcher.campaigns import draft_checks, drafts, tester_sends
@@ -80,7 +80,7 @@ def examples_page(operator: Operator, request: Request, services: ServicesDepend
     entity = entity_of(services, draft.form)
     with_profiles = operator.principal.may(Right.PEOPLE, entity)
     if not DRY_RUN_LOCK.acquire(blocking=False):
-        raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, BUSY)
+        return HTMLResponse(_page(operator, services, draft, [BUSY]), HTTPStatus.TOO_MANY_REQUESTS)
     try:
         found = draft_checks.examples(services, draft, with_profiles)
     except BadInput as error:

@@ -249,8 +249,8 @@ def logout(operator: SessionDependency, request: Request, services: ServicesDepe
 
 
 def page_of(path: str) -> str:
-    """The page of a form that cannot be kept: the path of an upload is also that of its page."""
-    return path if path.endswith("/audience") else "/console"
+    """The page of a form that cannot be kept: that of a draft's file has its path, that of rows is the campaign's."""
+    return path.removesuffix("/rows") if path.endswith(("/audience", "/rows")) else "/console"
 
 
 def inside(to: str) -> str:

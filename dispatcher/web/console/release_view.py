@@ -41,6 +41,7 @@ class ReleaseView:
     waits: bool
     may_run: bool
     may_see_examples: bool
+    rows_max: int = campaign_checks.DRY_RUN_ROWS_MAX
     outdated: Sequence[Outdated] = ()
     obstacles: Obstacles = field(default_factory=dict)
     needs: Sequence[str] = ()

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from babel import Locale
 from babel.dates import format_date
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -74,6 +75,16 @@ def pieces(balance: Balance) -> list[tuple[State, int, float, float]]:
 def number(value: float | None) -> str:
     """A count or rate, with thin spaces between thousands."""
     return "–" if value is None else decimal(f"{value:,}".replace(",", "\u202f"))
+
+
+def limit(value: float | None) -> str:
+    """A limit as it was entered: no decimals where there were none."""
+    return number(int(value) if value is not None and value == int(value) else value)
+
+
+def language_name(language: Language) -> str:
+    """The name of a language in the reader's: `de` would be read as a word in Dutch and French."""
+    return str(Locale.parse(present_viewer().language).languages[language])
 
 
 def quantity(value: int, noun: str) -> str:
@@ -186,6 +197,8 @@ _environment.filters.update(
     age=age,
     duration=duration,
     quantity=quantity,
+    limit=limit,
+    language_name=language_name,
     when=when,
     with_times=with_times,
     stated=stated,
