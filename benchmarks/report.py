@@ -50,7 +50,7 @@ def _lines(results: Results) -> Iterator[str]:
     if kills := results.get("killed"):
         increase = kills["small_batches_us"] / kills["large_batches_us"] - 1
         unknown = kills["unknown_per_process"]
-        yield f"kill -9: {unknown} messages unknown per process; batches of 100 cost {increase:.0%} more than batches of 1,000"
+        yield f"kill -9: {unknown} messages unknown per process; batches of 200 cost {increase:.0%} more than batches of 1,000"
     yield ""
     yield from _goals(results)
 

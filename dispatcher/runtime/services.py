@@ -24,7 +24,7 @@ from dispatcher.runtime.oidc_settings import OidcSettings
 from dispatcher.runtime.template_folder import TemplateFolder
 from dispatcher.runtime.template_versions import TemplateVersions
 
-BATCH_MESSAGES_MAX = 100
+BATCH_MESSAGES_MAX = 200
 IN_FLIGHT_MAX = 400  # with answers after 100 ms, at most 4,000 messages a second
 COLLECT_AFTER = (50_000, 20, 100)  # thresholds of garbage collection; Python's defaults cost 8 µs a message
 

@@ -29,6 +29,7 @@ from dispatcher.domain.preferences import BadChoice
 from dispatcher.intake.audience_uploads import ForeignUpload
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.json_limits import TooLarge
+from dispatcher.web.console.labels import PROBLEMS
 from dispatcher.web.pages.console import page
 
 MEDIA_TYPE = "application/problem+json"
@@ -70,7 +71,9 @@ def problem(
     """The response, in the form that the caller can use."""
     title = HTTPStatus(status).phrase
     if not request.url.path.startswith(MACHINES) and "text/html" in request.headers.get("accept", ""):
-        text = page("problem.html", title=title, status=status, detail=detail)
+        operator = getattr(request.state, "operator", None)
+        words = PROBLEMS.get(status, ("", ""))
+        text = page("problem.html", title=title, words=words, detail=detail, operator=operator)
         return HTMLResponse(text, status, headers)
     body: dict[str, Any] = {"title": title, "status": status, "detail": detail or title}
     if faults:

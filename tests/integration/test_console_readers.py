@@ -130,6 +130,18 @@ def test_pages_are_whole_in_each_language(reader: Visitor) -> None:
         assert sorted(same) == []
 
 
+def test_an_error_is_in_the_readers_language_with_the_menu(reader: Visitor) -> None:
+    for language, title in (("nl", "Hier is niets"), ("fr", "Il n’y a rien ici"), ("de", "Hier ist nichts")):
+        read_as(reader, language)
+        answer = reader.client.get("/console/campaigns/none", headers={"Accept": "text/html"})
+        assert answer.status_code == 404
+        page = Reading(answer.text)
+        assert (page.language, title in page.texts) == (language, True)
+        assert texts(language)["", "Templates"][0] in page.texts
+        refused = reader.client.post("/console/campaigns/spring/pause", data={"form_token": "x"}, headers={"Accept": "text/html"})
+        assert (refused.status_code, Reading(refused.text).language) == (403, language)
+
+
 def untranslated(shown: Sequence[str], english: Sequence[str], language: Language) -> set[str]:
     """The texts that are as in English, but for names and for words that the language shares with English."""
     forms = {form for each in texts(language).values() for form in each}

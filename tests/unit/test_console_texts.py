@@ -43,6 +43,7 @@ OF_CODE = [
     *(text for words in (labels.STATES, labels.CAMPAIGN_STATES, labels.REASONS) for text in words.values()),
     *(text for words in (labels.STANDSTILLS, labels.OUTDATED) for text in words.values()),
     *fault_words.SENTENCES,
+    *(text for words in labels.PROBLEMS.values() for text in words),
     *(rule.title for rule in lint_rules().values()),
     *(label for label, _ in campaign_results.SERIES_CHARTS),
     *("Audience", "Tried to send", "Accepted by the provider", "Delivered", "Read", "Converted"),  # the funnel

@@ -1,6 +1,6 @@
 """The transactional outbox: what the outside may hear is written in the transaction that makes it.
 
-One row holds the changes of one statement, as a JSON array: a batch of a hundred messages costs one row, 2 microseconds a message.
+One row holds the changes of one statement, as a JSON array: a batch of messages costs one row, 2 microseconds a message.
 Statements that change the state of messages carry the fragments below; a trigger would cost five times that, because it compares
 all rows before and after. Triggers write all other kinds, see migration 0013.
 """

@@ -157,7 +157,9 @@ def act_on_campaign(
     _require(operator, services, valid_id(campaign_id), ACTION_RIGHTS[action])
     if action is CampaignAction.RELEASE:
         confirm_first(services, operator, f"/console/campaigns/{campaign_id}")
-    result = actions.apply(services, campaign_id, action, operator.principal.id, form.shown)
+    # A form without a mark is of a page from before marks: it showed no dry run, so it counts as one that is out of date.
+    seen = form.shown or "none" if action is CampaignAction.RELEASE else ""
+    result = actions.apply(services, campaign_id, action, operator.principal.id, seen)
     if result is None:
         raise not_found()
     if result.refusal is not None:

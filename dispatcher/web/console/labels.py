@@ -29,6 +29,14 @@ STATES: Mapping[State, str] = {
     State.DEAD: "all attempts used; can be replayed",
 }
 
+PROBLEMS: Mapping[int, tuple[str, str]] = {  # by status of HTTP: what is the matter, and what one can do
+    403: ("You may not do this", "If you need it for your work, ask an administrator of this program for the right."),
+    404: ("There is nothing here", "It does not exist, or it belongs to an entity that you have no rights for."),
+    409: ("Something has changed meanwhile", "Go back, look at it as it is now, and try again."),
+    422: ("This cannot be used", "Nothing was saved. Go back and correct it."),
+    503: ("The database does not answer", "Nothing was saved. Try again in a moment."),
+}
+
 CAMPAIGN_STATES: Mapping[CampaignState, str] = {
     CampaignState.AWAITING_RELEASE: "awaiting release by a second person",
     CampaignState.SCHEDULED: "scheduled, starts at its time",

@@ -57,6 +57,7 @@ def _session(request: Request, services: ServicesDependency) -> ConsoleSession:
     )
     if found is None:
         raise SessionEnded
+    request.state.operator = found  # for the page of an error
     return found
 
 

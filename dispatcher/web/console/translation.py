@@ -24,6 +24,7 @@ TRANSLATED = frozenset(
     for name in (
         *(
             "kept_form",
+            "problem",
             "login",
             "password",
             "confirm",
