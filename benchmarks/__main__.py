@@ -98,12 +98,13 @@ def _history(options: argparse.Namespace) -> None:
 
 def _other_measurements(bench: BenchEnvironment, sizes: Sizes) -> dict[str, Any]:
     """Audiences, triggers, opt-outs, and the effect of killed workers."""
-    results: dict[str, Any] = {}
+    # Before the audiences: after a large one, autovacuum is busy for a long time.
+    distant_runs = distant.measure(bench, sizes.distant, sizes.repeats)
+    results: dict[str, Any] = {"distant": {name: asdict(run) for name, run in distant_runs.items()}}
     with bench.running(campaign_worker(bench.workers, nice=CAMPAIGN_NICE), SENDGRID_MAILS_PER_REQUEST="1") as worker:
         throughput.campaign(bench, worker, Channel.PUSH, 1_000)  # warm-up
-        results["latency"] = _latency(bench, sizes)  # before the audiences: after a large one, autovacuum is busy for a long time
+        results["latency"] = _latency(bench, sizes)
         results["audiences"] = {str(people): asdict(_audience(bench, worker, people)) for people in sizes.audiences}
-    results["distant"] = {name: asdict(run) for name, run in distant.measure(bench, sizes.distant, sizes.repeats).items()}
     results["killed"] = _killed(bench, sizes)
     log_progress("imports")
     results["imports"] = imports.measure(bench, sizes.imported)
