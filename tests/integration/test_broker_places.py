@@ -163,6 +163,8 @@ def test_celery_and_the_store_follow_the_master_of_sentinels(sentinel_port: int)
     assert publish(url, **environ) == (0, "1")
     with Redis(port=sentinel_port, password=PASSWORD_OF_SENTINEL, decode_responses=True) as client:
         before = client.sentinel_get_master_addr_by_name("mymaster")
+        with Redis(port=before[1], password=PASSWORD) as master:
+            assert master.wait(1, 60_000) == 1  # a replica that has not got the message yet would lose it
         client.execute_command("SENTINEL", "FAILOVER", "mymaster")
         wait_until(lambda: client.sentinel_get_master_addr_by_name("mymaster") != before)
     assert publish(url, **environ) == (0, "2")

@@ -91,7 +91,7 @@ def test_the_page_has_a_table_behind_each_chart(console: tuple[Services, TestCli
     charts = re.findall(r'<figure class="chart"[^>]*>.*?</figure>', text, re.DOTALL)
     assert len(charts) == 3
     sent = len(PEOPLE) - len(drawn("spring", services))
-    assert f'<tfoot><tr><th scope="row">all</th><td class="n">{sent}</td><td class="n">{sent}</td>' in charts[0]
+    assert f'<tfoot><tr><th scope="row">total</th><td class="n">{sent}</td><td class="n">{sent}</td>' in charts[0]
     assert all(re.search(r'role="img" aria-label="[^"]+ The table below has the numbers', chart) for chart in charts)
     for path in ("/console/uplot.js", "/console/uplot.css", "/console/charts.js"):
         assert client.get(path).status_code == 200, path
