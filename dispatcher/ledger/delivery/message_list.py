@@ -60,9 +60,12 @@ class MessagePage:
     next: MessageId | None
 
 
-# What the scan reads; the filters by state, channel and time come after it.
-_OF_CAMPAIGN = """
-    {a}.period = %(of_period)s AND {a}.campaign_no = %(no)s AND {a}.chunk IN (SELECT chunk FROM chunks WHERE campaign_no = %(no)s)
+# What the scan reads; the filters by state, channel and time come after it. The bounds keep it from the rows of other campaigns of
+# the month: numbers of a campaign's chunks are close together.
+_CHUNKS = "FROM chunks WHERE period = %(of_period)s AND campaign_no = %(no)s"
+_OF_CAMPAIGN = f"""
+    {{a}}.period = %(of_period)s AND {{a}}.campaign_no = %(no)s
+    AND {{a}}.chunk BETWEEN (SELECT min(chunk) {_CHUNKS}) AND (SELECT max(chunk) {_CHUNKS})
 """
 _AFTER = "AND ({key}) < (%(period)s, %(chunk)s, %(row)s, %(leg)s)"
 _MESSAGES = """
