@@ -10,7 +10,6 @@ import re
 import sys
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from playwright.sync_api import Browser, Page
 
@@ -20,7 +19,7 @@ from dispatcher.content.message_views import WIDTHS, with_scheme
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.policy import Policy, parse, shipped
 from dispatcher.runtime.template_previews import MessagePreview, message_preview, selections
-from dispatcher.web.pages.workbench import PREVIEWS, STYLE
+from dispatcher.web.pages.workbench import STYLE, from_text
 
 FOLDER = Path(__file__).parent / "images" / "templates"
 WIDTH = 1180  # of a sheet, in CSS pixels
@@ -62,7 +61,6 @@ body { padding: 1.2rem; color-scheme: light; }
 def sheet(policy: Policy, template: Template) -> str:
     """The HTML of a contact sheet: tailored where the template has that, else standard."""
     mode = sorted(template.info.modes)[-1]
-    env = Environment(loader=FileSystemLoader(PREVIEWS), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     sheets = [(language, _messages(policy, template, language, mode)) for language in LANGUAGES]
     values = {
         "style": Markup(STYLE),  # noqa: S704  our own file
@@ -71,7 +69,7 @@ def sheet(policy: Policy, template: Template) -> str:
         "sheets": sheets,
         "widths": WIDTHS,
     }
-    return env.from_string(SHEET).render(**values, shown_mail=shown_mail)
+    return from_text(SHEET, **values, shown_mail=shown_mail)
 
 
 def _messages(policy: Policy, template: Template, language: str, mode: str) -> dict[Channel, MessagePreview]:

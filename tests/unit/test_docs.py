@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 
 from dispatcher.content import load
+from dispatcher.content.message_views import WIDTHS
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
 from dispatcher.intake.campaign import CampaignForm
-from dispatcher.policy import RULES, shipped
+from dispatcher.policy import RULES, parse, shipped
 from dispatcher.runtime.settings import variables
 from docs import generate
+from docs.gallery import sheet
 from tests.unit.test_policy_rules import ALONE
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +53,11 @@ def test_the_gallery_shows_every_shipped_template() -> None:
     pictures = {path.stem: path.stat().st_size for path in (ROOT / "docs" / "images" / "templates").glob("*.webp")}
     assert pictures.keys() == load(ROOT / "templates").keys() == set(re.findall(r"^`(\w+)`$", page, re.MULTILINE))
     assert sum(pictures.values()) < GALLERY_BYTES_MAX
+
+
+def test_a_sheet_of_the_gallery_can_be_drawn() -> None:
+    drawn = sheet(parse(shipped(), "policy.toml"), load(ROOT / "templates")["loan_offer"])
+    assert drawn.count("<iframe") == 4 * 2 * len(WIDTHS)  # languages, light and dark
 
 
 @pytest.mark.parametrize("page", list(generate.pages()), ids=lambda page: page.stem)

@@ -21,6 +21,11 @@ def page(name: str, **values: Any) -> str:
     return _environment.get_template(name).render(values)
 
 
+def from_text(source: str, **values: Any) -> str:
+    """A page from its source; it may use the previews."""
+    return _environment.from_string(source).render(values)
+
+
 _environment = Environment(
     loader=FileSystemLoader([FOLDER, PREVIEWS]),
     autoescape=True,
