@@ -63,7 +63,7 @@ STATE_BY_REASON: Mapping[str, State] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class TaskRun:
     """What the chunks of one task share: when it ends, the batches on their way, and the channels that stopped meanwhile."""
 
     end: float
@@ -95,7 +95,7 @@ def run_chunks(
     Returns the last chunk that there is, or None. Raises `LedgerUnavailable`, and `WorkerDraining` between two batches; then all
     are tried again.
     """
-    run = _Run(services.monotonic_clock() + services.limits.chunk_seconds, Overlap(services.limits.in_flight_max))
+    run = TaskRun(services.monotonic_clock() + services.limits.chunk_seconds, Overlap(services.limits.in_flight_max))
     last: Chunk | None = None
     left, decided = list(numbers), list[Chunk]()
     with run.sends:
@@ -103,7 +103,7 @@ def run_chunks(
             chunk = None if is_superfluous(left[0]) else _find(services, period, left[0])
             if chunk is not None:
                 last = chunk
-                if not _run(services, chunk, run):
+                if not _run_one(services, chunk, run):
                     break
                 decided.append(chunk)
             del left[0]
@@ -132,7 +132,7 @@ def _chunk_attributes(chunk: Chunk) -> Mapping[str, str | int]:
     return numbers if chunk.campaign_id is None else {**numbers, "dispatcher.campaign": chunk.campaign_id}
 
 
-def _run(services: Services, chunk: Chunk, run: _Run) -> bool:
+def _run_one(services: Services, chunk: Chunk, run: TaskRun) -> bool:
     """Decide the messages of one chunk and start to send them. False where it has to stop before all are decided."""
     bind_contextvars(campaign=chunk.campaign_id, period=chunk.period, chunk=chunk.number)  # of every line until the next chunk
     if chunk.campaign_no is None:
@@ -152,7 +152,7 @@ def _may_start(services: Services, chunk: Chunk) -> bool:
         return pace.try_start(connection, chunk, services.clock())
 
 
-def _decide_all(services: Services, chunk: Chunk, run: _Run) -> bool:
+def _decide_all(services: Services, chunk: Chunk, run: TaskRun) -> bool:
     """Decide until no recipient has changed meanwhile. False where the campaign may not go on, or the time is over."""
     run.stopped_channels.update(chunk.stopped_channels)
     rows_to_decide: frozenset[int] | None = None
@@ -259,7 +259,7 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
         yield batch
 
 
-def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], run: _Run) -> Claim:
+def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], run: TaskRun) -> Claim:
     """Decide, render and claim one batch, and start to send it. The rest, `send_claimed`, goes on while `run.sends` is polled."""
     take_render_counts()  # what the checks of templates rendered is no message
     size = {"messaging.batch.message_count": len(batch)}
@@ -281,7 +281,7 @@ def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], 
     return claim
 
 
-def _prepare_and_make_room(services: Services, chunk: Chunk, batch: Sequence[Candidate], run: _Run) -> list[PreparedMessage]:
+def _prepare_and_make_room(services: Services, chunk: Chunk, batch: Sequence[Candidate], run: TaskRun) -> list[PreparedMessage]:
     """Decide and render while earlier batches travel, then wait until this one may follow.
 
     What changes during the wait is looked at again: a quiet hour or an expiry may have come, a channel may have stopped. The claim

@@ -9,18 +9,17 @@ from dataclasses import replace
 import pytest
 
 from channels.base import Misconfigured
-from dispatcher.campaigns import scheduler, submission
-from dispatcher.delivery.pipeline import prepare_all, send_limits
+from dispatcher.campaigns import submission
+from dispatcher.delivery.pipeline import send_limits
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger import partitions
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import claims
-from dispatcher.ledger.delivery.candidates import gather
-from dispatcher.ledger.delivery.chunks import Chunk, find_chunk
+from dispatcher.ledger.delivery.chunks import Chunk
 from dispatcher.ledger.delivery.claims import CampaignGate, Claim, ClaimEntry
 from dispatcher.ledger.pg_arrays import int_array, text_array
 from dispatcher.runtime.services import Services
-from tests.support.services import Clock, add_people, make_services, outbox, person, states, work
+from tests.support.services import Clock, add_people, make_services, outbox, person, states, up_to_the_claim, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
@@ -36,12 +35,7 @@ def entries(services: Services, *recipients: str) -> tuple[Chunk, list[ClaimEntr
     rows = [{"recipient": recipient_id, "data": OFFER} for recipient_id in recipients]
     form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
     submission.submit(services, parse_campaign(form, submission.validation_context(services)))
-    (due,) = scheduler.due_chunks(services)
-    with lend(services.pool) as connection:
-        chunk = find_chunk(connection, due.period, due.number)
-        assert chunk is not None
-        candidates = gather(connection, chunk, limits=send_limits(services, chunk))
-    return chunk, [item.entry for item in prepare_all(services, chunk, candidates, {})]
+    return up_to_the_claim(services)
 
 
 def test_a_message_that_another_claim_reserves_while_we_wait_for_its_lock_is_seen(services: Services) -> None:

@@ -12,9 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from dispatcher.campaigns import scheduler, submission
+from dispatcher.campaigns import submission
 from dispatcher.delivery import explanation
-from dispatcher.delivery.pipeline import prepare_all, send_limits
 from dispatcher.domain.decision_skeleton import CompactRecord, Skeleton, SkeletonKey
 from dispatcher.domain.preferences import Change
 from dispatcher.embedded import Engines
@@ -24,15 +23,14 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import claims, messages
-from dispatcher.ledger.delivery.candidates import gather
-from dispatcher.ledger.delivery.chunks import Chunk, find_chunk
+from dispatcher.ledger.delivery.chunks import Chunk
 from dispatcher.ledger.delivery.claims import ClaimEntry
 from dispatcher.ledger.maintenance.audit import verify
 from dispatcher.ledger.migrations import HEAD, migrate
 from dispatcher.runtime.services import Services
 from tests.conftest import new_database
 from tests.support.command import run_command
-from tests.support.services import Clock, add_people, make_services, person, states, work
+from tests.support.services import Clock, add_people, make_services, person, states, up_to_the_claim, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 KEY = SkeletonKey("", "send", ("", "", "", None), (), True, frozenset(), (), (), None, None)
@@ -58,12 +56,7 @@ def submit(services: Services, *people: str, **changes: Any) -> None:
 def entries(services: Services, *people: str, **changes: Any) -> tuple[Chunk, list[ClaimEntry]]:
     """A campaign for these people up to the claim."""
     submit(services, *people, **changes)
-    (due,) = scheduler.due_chunks(services)
-    with lend(services.pool) as connection:
-        chunk = find_chunk(connection, due.period, due.number)
-        assert chunk is not None
-        candidates = gather(connection, chunk, limits=send_limits(services, chunk))
-    return chunk, [item.entry for item in prepare_all(services, chunk, candidates, {})]
+    return up_to_the_claim(services)
 
 
 def complete(services: Services) -> Services:

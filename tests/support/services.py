@@ -18,7 +18,7 @@ from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.content import Catalog
 from dispatcher.content.specialiser.decision_tree import Specialiser
 from dispatcher.content.template import LocalizedTemplate
-from dispatcher.delivery.pipeline import run_chunks
+from dispatcher.delivery.pipeline import prepare_all, run_chunks, send_limits
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import Kind
 from dispatcher.intake.recipient_import import parse as parse_recipient
@@ -27,6 +27,9 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.campaigns.balance import Balance
 from dispatcher.ledger.connection import PoolOptions, lend, open_pool
 from dispatcher.ledger.consent import recipients
+from dispatcher.ledger.delivery.candidates import gather
+from dispatcher.ledger.delivery.chunks import Chunk, find_chunk
+from dispatcher.ledger.delivery.claims import ClaimEntry
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.maintenance import policies
 from dispatcher.ledger.roles import FULL
@@ -213,6 +216,16 @@ def work(services: Services) -> None:
             chunk = run_chunks(services, due.period, due.numbers)
             assert chunk is not None
             dues += scheduler.next_chunk(services, chunk, len(due.numbers))
+
+
+def up_to_the_claim(services: Services) -> tuple[Chunk, list[ClaimEntry]]:
+    """The one chunk that is due, decided and rendered: what its claim would write."""
+    (due,) = scheduler.due_chunks(services)
+    with lend(services.pool) as connection:
+        chunk = find_chunk(connection, due.period, due.number)
+        assert chunk is not None
+        candidates = gather(connection, chunk, limits=send_limits(services, chunk))
+    return chunk, [item.entry for item in prepare_all(services, chunk, candidates, {})]
 
 
 def outbox(services: Services, channel: Channel = Channel.EMAIL) -> Outbox:

@@ -187,14 +187,14 @@ def take_due(
 
 def _sharing_messages(due: Sequence[tuple[int | None, DueChunk]]) -> list[DueChunk]:
     """Chunks of one campaign without a rate, given with its number, share messages. A campaign's first goes alone, to be early."""
-    alone = [chunk for campaign, chunk in due if campaign is None or chunk.is_first_of_campaign]
+    messages = [chunk for campaign, chunk in due if campaign is None or chunk.is_first_of_campaign]
     by_campaign: dict[int, list[DueChunk]] = {}
     for campaign, chunk in due:
         if campaign is not None and not chunk.is_first_of_campaign:
             by_campaign.setdefault(campaign, []).append(chunk)
     for chunks in by_campaign.values():
-        alone += _messages(chunks, max(1, min(CHUNKS_TOGETHER_MAX, len(chunks) // PARTS_MIN)))
-    return alone
+        messages += _messages(chunks, max(1, min(CHUNKS_TOGETHER_MAX, len(chunks) // PARTS_MIN)))
+    return messages
 
 
 def _messages(chunks: Sequence[DueChunk], size: int) -> list[DueChunk]:
@@ -267,8 +267,9 @@ def put_back(connection: Connection, period: int, numbers: Sequence[int]) -> Non
 
 
 def take_next(connection: Connection, chunk: Chunk, now: datetime, chunks_max: int = 1) -> list[DueChunk]:
-    """The next due chunks of the same campaign, in place of as many just done; one where the campaign has a rate. In one message.
+    """The next due chunks of the same campaign, in place of as many just done; one where the campaign has a rate.
 
+    They share a message, but one with a trace begins another.
     Empty if none is due, or if the campaign's rate does not allow one now.
     """
     rows = connection.execute(
